@@ -1,0 +1,63 @@
+# How the project's parts are built: one object library per folder of src/, one static library of
+# all of them, one test program per folder of tests/.
+
+set(FASTKV_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+if(FASTKV_WERROR)
+  list(APPEND FASTKV_WARNINGS -Werror)
+endif()
+if(FASTKV_SANITIZE)
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
+# fastkv_module(NAME [USES module...] [DEPENDS target...]): src/NAME/*.cc as fastkv_NAME.
+function(fastkv_module name)
+  cmake_parse_arguments(arg "" "" "USES;DEPENDS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cc)
+  set(target fastkv_${name})
+  if(NOT sources)
+    add_library(${target} INTERFACE)
+    return()
+  endif()
+  add_library(${target} OBJECT ${sources})
+  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_compile_options(${target} PRIVATE ${FASTKV_WARNINGS})
+  target_link_libraries(${target} PUBLIC ${arg_DEPENDS})
+  foreach(used ${arg_USES})
+    # Usage requirements only: an object library's objects are linked where a program names it.
+    target_link_libraries(${target} PUBLIC $<TARGET_PROPERTY:fastkv_${used},INTERFACE_LINK_LIBRARIES>)
+  endforeach()
+endfunction()
+
+# fastkv_library(module...): the static library `fastkv` made of those modules.
+function(fastkv_library)
+  add_library(fastkv STATIC)
+  add_library(fastkv::fastkv ALIAS fastkv)
+  target_include_directories(
+    fastkv PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_compile_features(fastkv PUBLIC cxx_std_20)
+  foreach(module ${ARGN})
+    target_link_libraries(fastkv PRIVATE fastkv_${module})
+  endforeach()
+endfunction()
+
+# fastkv_tests(NAME USES module... [DEPENDS target...]): tests/NAME/*_test.cc as one program,
+# each test case known to ctest.
+function(fastkv_tests name)
+  cmake_parse_arguments(arg "" "" "USES;DEPENDS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cc)
+  if(NOT sources)
+    return()
+  endif()
+  set(target test_${name})
+  add_executable(${target} ${sources})
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_options(${target} PRIVATE ${FASTKV_WARNINGS})
+  target_compile_definitions(${target} PRIVATE FASTKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                                               FASTKV_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  foreach(used ${arg_USES})
+    target_link_libraries(${target} PRIVATE fastkv_${used})
+  endforeach()
+  target_link_libraries(${target} PRIVATE ${arg_DEPENDS} GTest::gtest_main)
+  gtest_discover_tests(${target} TEST_PREFIX ${name}/ DISCOVERY_TIMEOUT 60)
+endfunction()
