@@ -1,0 +1,57 @@
+#include "ops/cpu_device.h"
+
+#include <fmt/core.h>
+#include <omp.h>
+
+#include <cstring>
+
+namespace fastkv {
+
+std::unique_ptr<Device> make_cpu_device(const CpuOptions& options) {
+  return std::make_unique<CpuDevice>(options);
+}
+
+CpuDevice::CpuDevice(const CpuOptions& options)
+    : threads_(options.threads > 0 ? options.threads : omp_get_num_procs()),
+      fast_bf16_(options.fast_bf16),
+      thread_scratch_(static_cast<std::size_t>(threads_)) {}
+
+std::string CpuDevice::description() const { return fmt::format("CPU, {} threads", threads_); }
+
+int CpuDevice::threads_for(std::int64_t work) const {
+  constexpr std::int64_t steps_worth_a_thread = 16 * 1024;
+  return work < steps_worth_a_thread ? 1 : threads_;
+}
+
+std::span<Scratch> CpuDevice::thread_scratch(std::size_t bytes) {
+  for (Scratch& scratch : thread_scratch_) scratch.reserve(bytes);
+  return thread_scratch_;
+}
+
+Tensor CpuDevice::empty(DType type, Shape shape) {
+  const std::size_t bytes = static_cast<std::size_t>(shape.count()) * size_of(type);
+  std::shared_ptr<void> memory = allocate_aligned(bytes);
+  void* address = memory.get();
+  return Tensor(address, type, shape, [memory](void*) mutable { memory.reset(); });
+}
+
+void CpuDevice::upload(const void* host, const View& to) {
+  const std::size_t row =
+      to.rows() == 0 ? 0
+                     : static_cast<std::size_t>(to.shape.count() / to.rows()) * size_of(to.type);
+  for (std::int64_t i = 0; i < to.rows(); ++i) {
+    std::memcpy(to.row_bytes(i), static_cast<const std::byte*>(host) + i * row, row);
+  }
+}
+
+void CpuDevice::download(const View& from, void* host) {
+  const std::size_t row =
+      from.rows() == 0
+          ? 0
+          : static_cast<std::size_t>(from.shape.count() / from.rows()) * size_of(from.type);
+  for (std::int64_t i = 0; i < from.rows(); ++i) {
+    std::memcpy(static_cast<std::byte*>(host) + i * row, from.row_bytes(i), row);
+  }
+}
+
+}  // namespace fastkv

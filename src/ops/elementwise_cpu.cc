@@ -1,0 +1,66 @@
+// Operations on each row alone: rms_norm, add_bias, swiglu, rope.
+
+#include <cassert>
+#include <cmath>
+
+#include "ops/cpu_device.h"
+#include "ops/parallel.h"
+
+namespace fastkv {
+
+void CpuDevice::rms_norm(const View& x, const View& weight, float epsilon, const View& out) {
+  const std::int64_t width = x.shape[1];
+  const float* w = weight.as<float>();  // (H)
+  parallel_for(threads_for(x.rows() * width), x.rows(), [&](std::int64_t row, int) {
+    const float* in = x.row<float>(row);
+    float* to = out.row<float>(row);
+    float squares = 0;
+    for (std::int64_t i = 0; i < width; ++i) squares += in[i] * in[i];
+    const float scale = 1 / std::sqrt(squares / static_cast<float>(width) + epsilon);
+    for (std::int64_t i = 0; i < width; ++i) to[i] = w[i] * (in[i] * scale);
+  });
+}
+
+void CpuDevice::add_bias(const View& x, const View& bias) {
+  const std::int64_t width = x.shape[1];
+  const float* b = bias.as<float>();  // (M)
+  parallel_for(threads_for(x.rows() * width), x.rows(), [&](std::int64_t row, int) {
+    float* to = x.row<float>(row);
+    for (std::int64_t i = 0; i < width; ++i) to[i] += b[i];
+  });
+}
+
+void CpuDevice::swiglu(const View& gate_up, const View& out) {
+  const std::int64_t width = out.shape[1];
+  assert(gate_up.shape[1] == 2 * width);
+  parallel_for(threads_for(out.rows() * width), out.rows(), [&](std::int64_t row, int) {
+    const float* gate = gate_up.row<float>(row);
+    const float* up = gate + width;
+    float* to = out.row<float>(row);
+    for (std::int64_t i = 0; i < width; ++i) to[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+  });
+}
+
+void CpuDevice::rope(const View& x, const View& positions, const View& frequencies) {
+  const std::int64_t heads = x.shape[1];
+  const std::int64_t half = x.shape[2] / 2;
+  const float* frequency = frequencies.as<float>();  // (D / 2)
+  parallel_for(threads_for(x.rows() * heads * half), x.rows(), [&](std::int64_t row, int) {
+    const auto position = static_cast<float>(positions.as<std::int32_t>()[row]);
+    float* first = x.row<float>(row);
+    for (std::int64_t i = 0; i < half; ++i) {
+      const float angle = position * frequency[i];
+      const float cosine = std::cos(angle);
+      const float sine = std::sin(angle);
+      for (std::int64_t head = 0; head < heads; ++head) {
+        float& a = first[head * 2 * half + i];
+        float& b = first[head * 2 * half + half + i];
+        const float rotated = a * cosine - b * sine;
+        b = b * cosine + a * sine;
+        a = rotated;
+      }
+    }
+  });
+}
+
+}  // namespace fastkv

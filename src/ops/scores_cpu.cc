@@ -1,0 +1,65 @@
+// Operations on scores, one column a token: last_query_dots, pool, sum_groups.
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+
+#include "ops/cpu_device.h"
+#include "ops/parallel.h"
+
+namespace fastkv {
+
+void CpuDevice::last_query_dots(const View& q, const View& k, const View& out) {
+  const std::int64_t query_heads = q.shape[1];
+  const std::int64_t group = query_heads / k.shape[1];
+  const std::int64_t dim = k.shape[2];
+  const float* last = q.row<float>(q.rows() - 1);  // (Hq, D)
+  parallel_for(threads_for(k.rows() * query_heads * dim), k.rows(), [&](std::int64_t j, int) {
+    const float* key = k.row<float>(j);  // (Hkv, D)
+    float sum = 0;
+    for (std::int64_t h = 0; h < query_heads; ++h) {
+      float dot = 0;
+      for (std::int64_t d = 0; d < dim; ++d) dot += last[h * dim + d] * key[h / group * dim + d];
+      sum += dot;
+    }
+    out.as<float>()[j] = sum;
+  });
+}
+
+void CpuDevice::pool(const View& scores, std::int64_t columns, int kernel, Pooling pooling,
+                     const View& out) {
+  assert(columns <= scores.shape[1]);
+  parallel_for(threads_for(scores.rows() * columns * kernel), scores.rows(),
+               [&](std::int64_t row, int) {
+                 const float* in = scores.row<float>(row);
+                 float* to = out.row<float>(row);
+                 for (std::int64_t j = 0; j < columns; ++j) {
+                   const std::int64_t begin = std::max<std::int64_t>(0, j - kernel / 2);
+                   const std::int64_t end = std::min(columns, j - kernel / 2 + kernel);
+                   if (pooling == Pooling::max) {
+                     float highest = -std::numeric_limits<float>::infinity();
+                     for (std::int64_t i = begin; i < end; ++i) highest = std::max(highest, in[i]);
+                     to[j] = highest;
+                   } else {
+                     float sum = 0;
+                     for (std::int64_t i = begin; i < end; ++i) sum += in[i];
+                     to[j] = sum / static_cast<float>(kernel);
+                   }
+                 }
+               });
+}
+
+void CpuDevice::sum_groups(const View& scores, std::int64_t group, const View& out) {
+  const std::int64_t columns = scores.shape[1];
+  assert(scores.rows() == out.rows() * group);
+  parallel_for(threads_for(scores.rows() * columns), out.rows(), [&](std::int64_t row, int) {
+    float* to = out.row<float>(row);
+    std::copy_n(scores.row<float>(row * group), columns, to);
+    for (std::int64_t member = 1; member < group; ++member) {
+      const float* in = scores.row<float>(row * group + member);
+      for (std::int64_t j = 0; j < columns; ++j) to[j] += in[j];
+    }
+  });
+}
+
+}  // namespace fastkv
