@@ -1,0 +1,132 @@
+#include "core/options.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+
+namespace fastkv {
+namespace {
+
+using Kind = OptionInfo::Kind;
+
+template <class T>
+std::string describe(const Range<T>& range) {
+  const bool has_low = range.low != std::numeric_limits<T>::lowest();
+  const bool has_high = range.high != std::numeric_limits<T>::max();
+  if (has_low && has_high)
+    return fmt::format("{}{}, {}]", range.above ? '(' : '[', range.low, range.high);
+  if (has_low) return fmt::format("{} {}", range.above ? "above" : "at least", range.low);
+  return "any";
+}
+
+template <class T>
+void check_range(const std::string& name, T value, const Range<T>& range, const std::string& text) {
+  const bool inside = value <= range.high && (range.above ? value > range.low : value >= range.low);
+  if (!inside) fail("--{} must be {}, not {}", name, describe(range), text);
+}
+
+std::int64_t parse_integer(const std::string& name, const std::string& text) {
+  errno = 0;
+  char* end = nullptr;
+  const long long value = std::strtoll(text.c_str(), &end, 10);
+  if (text.empty() || *end || errno) fail("--{} needs a whole number, not '{}'", name, text);
+  return value;
+}
+
+double parse_number(const std::string& name, const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end || !std::isfinite(value))
+    fail("--{} needs a number, not '{}'", name, text);
+  return value;
+}
+
+template <class T>
+std::string shown(const std::optional<T>& value) {
+  return value ? fmt::format("{}", *value) : "";
+}
+
+}  // namespace
+
+void OptionVisitor::flag(std::string name, bool& value, std::string help) {
+  const OptionInfo info{Kind::flag, std::move(name), "", "", std::move(help)};
+  option(info, [&value, &info](const std::string& text) {
+    if (text != "true" && text != "false" && !text.empty()) {
+      fail("--{} is a switch and takes no value, not '{}'", info.name, text);
+    }
+    value = text != "false";
+  });
+}
+
+void OptionVisitor::integer(std::string name, std::int64_t& value, Range<std::int64_t> range,
+                            std::string help) {
+  const OptionInfo info{Kind::integer, std::move(name), "N", fmt::format("{}", value),
+                        std::move(help)};
+  option(info, [&](const std::string& text) {
+    const std::int64_t parsed = parse_integer(info.name, text);
+    check_range(info.name, parsed, range, text);
+    value = parsed;
+  });
+}
+
+void OptionVisitor::integer(std::string name, std::optional<std::int64_t>& value,
+                            Range<std::int64_t> range, std::string help) {
+  const OptionInfo info{Kind::integer, std::move(name), "N", shown(value), std::move(help)};
+  option(info, [&](const std::string& text) {
+    const std::int64_t parsed = parse_integer(info.name, text);
+    check_range(info.name, parsed, range, text);
+    value = parsed;
+  });
+}
+
+void OptionVisitor::number(std::string name, double& value, Range<double> range, std::string help) {
+  const OptionInfo info{Kind::number, std::move(name), "X", fmt::format("{}", value),
+                        std::move(help)};
+  option(info, [&](const std::string& text) {
+    const double parsed = parse_number(info.name, text);
+    check_range(info.name, parsed, range, text);
+    value = parsed;
+  });
+}
+
+void OptionVisitor::number(std::string name, std::optional<double>& value, Range<double> range,
+                           std::string help) {
+  const OptionInfo info{Kind::number, std::move(name), "X", shown(value), std::move(help)};
+  option(info, [&](const std::string& text) {
+    const double parsed = parse_number(info.name, text);
+    check_range(info.name, parsed, range, text);
+    value = parsed;
+  });
+}
+
+void OptionVisitor::text(std::string name, std::string value_name, std::string& value,
+                         std::string help) {
+  const OptionInfo info{Kind::text, std::move(name), std::move(value_name), value, std::move(help)};
+  option(info, [&](const std::string& text) { value = text; });
+}
+
+void OptionVisitor::texts(std::string name, std::string value_name,
+                          std::vector<std::string>& values, std::string help) {
+  const OptionInfo info{Kind::text, std::move(name), std::move(value_name), "", std::move(help)};
+  option(info, [&](const std::string& text) { values.push_back(text); });
+}
+
+void OptionVisitor::choice(std::string name, std::string& value,
+                           std::initializer_list<const char*> choices, std::string help) {
+  std::string list;
+  for (const char* c : choices) list += (list.empty() ? "" : "|") + std::string(c);
+  const OptionInfo info{Kind::choice, std::move(name), list, value, std::move(help)};
+  option(info, [&](const std::string& text) {
+    for (const char* c : choices) {
+      if (text == c) {
+        value = text;
+        return;
+      }
+    }
+    fail("--{} must be one of {}, not '{}'", info.name, list, text);
+  });
+}
+
+}  // namespace fastkv
