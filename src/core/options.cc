@@ -1,10 +1,12 @@
-#include "core/options.h"
+#include "fastkv/options.h"
 
 #include <fmt/format.h>
 
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
+
+#include "core/error.h"
 
 namespace fastkv {
 namespace {
@@ -127,6 +129,19 @@ void OptionVisitor::choice(std::string name, std::string& value,
     }
     fail("--{} must be one of {}, not '{}'", info.name, list, text);
   });
+}
+
+void check_option_names(const OptionValues& values, const std::vector<OptionInfo>& known,
+                        std::string_view owner) {
+  std::string list;
+  for (const OptionInfo& info : known) list += (list.empty() ? "--" : ", --") + info.name;
+  for (const auto& [name, value] : values) {
+    bool found = false;
+    for (const OptionInfo& info : known) found |= info.name == name;
+    if (!found) {
+      fail("{} has no option --{}; it has {}", owner, name, list.empty() ? "none" : list);
+    }
+  }
 }
 
 }  // namespace fastkv

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/error.h"
-#include "core/options.h"
+#include "fastkv/options.h"
 
 namespace fastkv {
 

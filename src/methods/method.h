@@ -8,8 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "core/options.h"
+#include "core/error.h"
 #include "core/tensor.h"
+#include "fastkv/options.h"
 #include "ops/device.h"
 
 namespace fastkv {

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
+#include "fastkv/error.h"
 
 namespace fastkv {
 
@@ -60,7 +60,8 @@ class OptionVisitor {
   void choice(std::string name, std::string& value, std::initializer_list<const char*> choices,
               std::string help);
 
-  /// Called once for each option: `set` parses, checks the range and stores; it throws Error.
+  /// Called once for each option: `set` parses, checks the range and stores; it throws Error. It
+  /// may be called during this call only.
   using Set = std::function<void(const std::string&)>;
   virtual void option(const OptionInfo& info, const Set& set) = 0;
 };
@@ -82,31 +83,23 @@ std::vector<OptionInfo> list_options(T options) {
   return std::move(lister.found);
 }
 
+/// Throws Error unless each of `values` is named in `known`; `owner` says whose options they are.
+void check_option_names(const OptionValues& values, const std::vector<OptionInfo>& known,
+                        std::string_view owner);
+
 /// Stores each of `values` in the option of that name. Throws Error that names an option which
 /// does not exist (`owner` says of what), or a value out of range.
 template <HasOptions T>
 void apply_options(T& options, const OptionValues& values, std::string_view owner) {
   struct Setter : OptionVisitor {
-    const OptionValues* values;
-    std::vector<std::string> known;
+    const OptionValues* values = nullptr;
     void option(const OptionInfo& info, const Set& set) override {
-      known.push_back(info.name);
       if (auto v = values->find(info.name); v != values->end()) set(v->second);
     }
   } setter;
+  check_option_names(values, list_options(options), owner);
   setter.values = &values;
   options.visit(setter);
-  for (const auto& [name, value] : values) {
-    bool found = false;
-    std::string list;
-    for (const std::string& k : setter.known) {
-      found |= k == name;
-      list += (list.empty() ? "--" : ", --") + k;
-    }
-    if (!found) {
-      fail("{} has no option --{}; it has {}", owner, name, list.empty() ? "none" : list);
-    }
-  }
 }
 
 }  // namespace fastkv

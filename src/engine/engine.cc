@@ -1,0 +1,152 @@
+#include <chrono>
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/utf8.h"
+#include "engine/state.h"
+
+namespace fastkv {
+namespace {
+
+/// A sixteenth of a page of memory per head is wasted on average at 1K kept entries.
+constexpr std::int64_t page_tokens = 64;
+
+DType parse_dtype(const std::string& name) { return name == "float32" ? DType::f32 : DType::bf16; }
+
+std::unique_ptr<Device> make_device(const EngineOptions& o) {
+  if (o.device == "cuda") fail("this build of fastkv has no CUDA device; use --device cpu");
+  return make_cpu_device(
+      {.threads = static_cast<int>(o.threads), .fast_bf16 = o.dtype == "bfloat16"});
+}
+
+bool is_file(const std::string& path) { return std::filesystem::is_regular_file(path); }
+
+ModelConfig config_of(const EngineOptions& o) {
+  if (o.model.empty() == o.random_weights.empty()) {
+    fail(
+        "name either a checkpoint directory (--model DIR) or a shape for random weights "
+        "(--random-weights PRESET)");
+  }
+  if (!o.model.empty()) return load_config(o.model);
+  return is_file(o.random_weights) ? load_config_file(o.random_weights)
+                                   : preset_config(o.random_weights);
+}
+
+ModelInfo describe(const EngineOptions& o, const Model& model, const Device& device,
+                   const PageLayout& layout) {
+  const ModelConfig& c = model.config;
+  ModelInfo info;
+  info.name = o.model.empty() ? o.random_weights + " (random weights)" : o.model;
+  info.architecture = c.architecture;
+  info.layers = c.layers;
+  info.hidden_size = c.hidden_size;
+  info.intermediate_size = c.intermediate_size;
+  info.query_heads = c.query_heads;
+  info.kv_heads = c.kv_heads;
+  info.head_dim = c.head_dim;
+  info.vocab_size = c.vocab_size;
+  info.max_positions = c.max_positions;
+  const std::int64_t head = c.vocab_size * c.hidden_size;
+  info.linear_parameters = c.linear_parameters() - head;
+  info.parameters = info.linear_parameters + (c.tied_embeddings ? 1 : 2) * head +
+                    (2 * c.layers + 1) * c.hidden_size;
+  info.weight_bytes = model.weights.bytes;
+  info.kv_bytes_per_token = static_cast<std::size_t>(c.layers * c.kv_heads) * layout.entry_bytes();
+  info.device = device.description();
+  info.dtype = o.dtype;
+  return info;
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options, const ProgressCallback& progress)
+    : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  s.options = options;
+  s.model.config = config_of(options);
+  ModelConfig& c = s.model.config;
+  if (options.no_sliding_window) c.sliding_window.assign(c.sliding_window.size(), 0);
+  if (options.max_positions > 0) c.max_positions = options.max_positions;
+
+  const DType type = parse_dtype(options.dtype);
+  s.device = make_device(options);
+  s.model.weights =
+      options.model.empty()
+          ? random_weights(c, type, static_cast<std::uint64_t>(options.weight_seed), progress)
+          : load_weights(options.model, c, type, progress);
+  s.layout = {.page_tokens = page_tokens, .head_dim = c.head_dim, .type = type};
+  s.pages = std::make_unique<PagePool>(*s.device, s.layout);
+  s.info = describe(options, s.model, *s.device, s.layout);
+
+  if (options.model.empty()) return;
+  if (Tokenizer::present_in(options.model)) {
+    s.tokenizer = Tokenizer::load(options.model);
+    s.info.has_tokenizer = true;
+    if (s.tokenizer->vocab_size() > c.vocab_size) {
+      fail(
+          "the tokenizer in {} has {} tokens, but the model's vocabulary only {}; they do not "
+          "belong together",
+          options.model, s.tokenizer->vocab_size(), c.vocab_size);
+    }
+  }
+  s.chat_template = ChatTemplate::load_optional(options.model);
+  s.info.has_chat_template = s.chat_template.has_value();
+}
+
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+
+const ModelInfo& Engine::info() const { return state_->info; }
+
+std::vector<MethodInfo> Engine::methods() const {
+  std::vector<MethodInfo> rows;
+  for (const MethodEntry& entry : method_table()) {
+    rows.push_back({std::string(entry.name), std::string(entry.summary), std::string(entry.paper),
+                    entry.options(state_->model.shape())});
+  }
+  return rows;
+}
+
+const Tokenizer& Engine::State::need_tokenizer() const {
+  if (!tokenizer) {
+    fail(
+        "{} has no tokenizer (tokenizer.json or tokenizer.model); give the prompt as ids with "
+        "--prompt-ids",
+        info.name);
+  }
+  return *tokenizer;
+}
+
+std::vector<TokenId> Engine::encode(std::string_view text, bool bos) const {
+  const Tokenizer& tokenizer = state_->need_tokenizer();
+  if (const auto bad = invalid_utf8_at(text)) {
+    fail("the text is not UTF-8: byte {} (0x{:02x}) does not belong there; convert it first", *bad,
+         static_cast<unsigned char>(text[*bad]));
+  }
+  return tokenizer.encode_prompt(text, bos);
+}
+
+std::string Engine::decode(std::span<const TokenId> ids, bool skip_special) const {
+  for (const TokenId id : ids) {
+    if (id < 0 || id >= state_->info.vocab_size) {
+      fail("token id {} is outside the vocabulary of {} tokens", id, state_->info.vocab_size);
+    }
+  }
+  return state_->need_tokenizer().decode(ids, skip_special);
+}
+
+std::string Engine::render_chat(std::span<const ChatMessage> messages,
+                                bool add_generation_prompt) const {
+  if (!state_->chat_template) {
+    fail("{} has no chat template (tokenizer_config.json); give a plain prompt instead of a chat",
+         info().name);
+  }
+  return state_->chat_template->render(messages, add_generation_prompt);
+}
+
+Session Engine::start(const MethodChoice& method, bool trace) {
+  return Session(std::make_unique<Session::State>(*state_, method, trace));
+}
+
+}  // namespace fastkv

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <random>
+#include <span>
+#include <vector>
+
+#include "fastkv/engine.h"
+
+namespace fastkv {
+
+/// Draws tokens from logits; the same seed and logits give the same tokens.
+class Sampler {
+ public:
+  explicit Sampler(const Sampling& sampling);
+  /// `logits` (V); `history`: tokens that the repeat penalty looks at.
+  TokenId draw(std::vector<float> logits, std::span<const TokenId> history);
+
+ private:
+  Sampling sampling_;
+  std::mt19937_64 random_;
+};
+
+}  // namespace fastkv

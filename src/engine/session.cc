@@ -1,0 +1,214 @@
+#include <sys/resource.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "engine/state.h"
+#include "engine/text_filter.h"
+
+namespace fastkv {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Largest resident memory of this process so far, in bytes.
+std::size_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+}
+
+void check_ids(std::span<const TokenId> ids, std::int64_t position, const ModelConfig& config) {
+  if (ids.empty()) fail("the prompt is empty; give at least one token");
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= config.vocab_size) {
+      fail("token {} of the prompt is id {}, outside the vocabulary of {} tokens", i, ids[i],
+           config.vocab_size);
+    }
+  }
+  const std::int64_t total = position + static_cast<std::int64_t>(ids.size());
+  if (total > config.max_positions) {
+    fail(
+        "the prompt has {} tokens, but the model was made for {}; shorten it, or accept it with "
+        "--max-positions {}",
+        total, config.max_positions, total);
+  }
+}
+
+/// Every option of the method with its value in this session, as a JSON object.
+std::string options_json(const MethodEntry& entry, const OptionValues& given,
+                         const ModelShape& shape) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const OptionInfo& info : entry.options(shape)) {
+    const auto set = given.find(info.name);
+    const std::string& value = set == given.end() ? info.fallback : set->second;
+    if (value.empty()) continue;
+    std::string key = info.name;
+    for (char& c : key) c = c == '-' ? '_' : c;
+    using Kind = OptionInfo::Kind;
+    const bool literal =
+        info.kind == Kind::flag || info.kind == Kind::integer || info.kind == Kind::number;
+    if (literal) {
+      json[key] = nlohmann::ordered_json::parse(value);
+    } else {
+      json[key] = value;
+    }
+  }
+  return json.dump();
+}
+
+}  // namespace
+
+Session::State::State(Engine::State& owner, const MethodChoice& choice, bool with_trace)
+    : engine(owner), cache(*owner.pages, owner.model.config.layers) {
+  const MethodEntry& entry = find_method(choice.name);
+  const ModelShape shape = owner.model.shape();
+  method = entry.make(choice.options, shape);
+  report.method = choice.name;
+  report.options = options_json(entry, choice.options, shape);
+  if (with_trace) trace.emplace(owner.model.config, report.method, report.options);
+}
+
+Session::Session(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+
+void Session::append(std::span<const TokenId> ids, const ProgressCallback& progress) {
+  State& s = *state_;
+  Engine::State& e = s.engine;
+  check_ids(ids, s.cache.next_position, e.model.config);
+  s.history.insert(s.history.end(), ids.begin(), ids.end());
+
+  // A drawn token that has not been through the model yet goes first.
+  std::vector<TokenId> with_pending;
+  if (s.pending) {
+    with_pending.push_back(*s.pending);
+    with_pending.insert(with_pending.end(), ids.begin(), ids.end());
+    ids = with_pending;
+    s.pending.reset();
+  }
+  const Input input{s.cache, ids};
+  const auto start = Clock::now();
+  if (s.cache.empty()) {
+    Report& r = s.report;
+    ForwardHooks hooks;
+    hooks.progress = progress;
+    hooks.layer_done = [&](const LayerReport& layer) {
+      // A restart's pass replaces what the pass before it did.
+      if (layer.at.layer == 0) r.layer_tokens.clear();
+      r.layer_tokens.push_back(layer.at.tokens);
+      r.selection_seconds += layer.selection.seconds;
+      if (s.trace) s.trace->add(*e.device, layer);
+    };
+    s.logits = forward(e.model, *e.device, {&input, 1}, e.layout, s.method.get(), hooks);
+    e.device->synchronize();
+    r.prompt_tokens = static_cast<std::int64_t>(ids.size());
+    r.prefill_seconds = r.first_token_seconds = seconds_since(start);
+    for (std::int64_t layer = 0; layer < e.model.config.layers; ++layer) {
+      r.kept_tokens.push_back(s.cache.length(layer));
+      r.cached_heads.push_back(s.cache.head_count(layer));
+    }
+    r.kv_bytes = s.cache.bytes();
+    r.kv_bytes_full = e.info.kv_bytes_per_token * ids.size();
+    if (s.trace) s.trace->finish(*e.device, s.cache, s.logits, r.prompt_tokens);
+  } else {
+    s.logits = forward(e.model, *e.device, {&input, 1}, e.layout, nullptr,
+                       {.layer_done = {}, .progress = progress});
+  }
+  s.report.peak_memory = peak_memory();
+}
+
+void Session::step(std::span<Session* const> sessions, std::span<const TokenId> tokens) {
+  if (sessions.empty()) return;
+  if (sessions.size() != tokens.size()) fail("step() needs one token a session");
+  Engine::State& e = sessions.front()->state_->engine;
+  std::vector<Input> inputs;
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    State& s = *sessions[i]->state_;
+    if (s.cache.empty()) fail("a session needs a prompt before it can take single tokens");
+    check_ids(tokens.subspan(i, 1), s.cache.next_position, e.model.config);
+    inputs.push_back({s.cache, tokens.subspan(i, 1)});
+  }
+  const Tensor logits = forward(e.model, *e.device, inputs, e.layout);
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    State& s = *sessions[i]->state_;
+    if (!s.logits) s.logits = e.device->empty(DType::f32, {1, e.model.config.vocab_size});
+    const std::int32_t row = static_cast<std::int32_t>(i);
+    Tensor index = e.device->empty(DType::i32, {1});
+    e.device->upload(&row, index);
+    e.device->gather_rows(logits, index, s.logits);
+  }
+}
+
+Generation Session::generate(const GenerateOptions& options) {
+  State& s = *state_;
+  if (s.cache.empty()) fail("there is nothing to go on from; append a prompt first");
+  const ModelConfig& config = s.engine.model.config;
+  Sampler sampler(options.sampling);
+  TextFilter text(s.engine.tokenizer ? &*s.engine.tokenizer : nullptr, options.stop,
+                  options.on_text);
+  Generation result;
+  auto start = Clock::now();
+  const double prefill = s.report.first_token_seconds;
+
+  while (static_cast<std::int64_t>(result.ids.size()) < options.max_tokens) {
+    if (options.cancel && *options.cancel) {
+      result.reason = FinishReason::cancelled;
+      break;
+    }
+    if (s.pending) {
+      if (s.cache.next_position >= config.max_positions) break;
+      Session* self = this;
+      step({&self, 1}, {&*s.pending, 1});
+      s.pending.reset();
+    }
+    const TokenId token = sampler.draw(logits(), s.history);
+    s.pending = token;
+    s.history.push_back(token);
+    result.ids.push_back(token);
+    if (result.ids.size() == 1) {
+      s.report.first_token_seconds = prefill + seconds_since(start);
+      start = Clock::now();
+    }
+    const bool end =
+        std::find(config.eos_ids.begin(), config.eos_ids.end(), token) != config.eos_ids.end();
+    if (end && !options.ignore_eos) {
+      result.reason = FinishReason::end_token;
+      break;
+    }
+    if (!text.add(token)) {
+      result.reason = FinishReason::stop_text;
+      break;
+    }
+  }
+  result.text = text.finish();
+  s.report.decode_seconds = seconds_since(start);
+  s.report.generated_tokens = static_cast<std::int64_t>(result.ids.size());
+  s.report.peak_memory = peak_memory();
+  return result;
+}
+
+std::vector<float> Session::logits() const {
+  const State& s = *state_;
+  if (!s.logits) fail("a session has no logits before its prompt");
+  std::vector<float> values(static_cast<std::size_t>(s.engine.model.config.vocab_size));
+  s.engine.device->download(s.logits, values.data());
+  return values;
+}
+
+std::int64_t Session::position() const { return state_->cache.next_position; }
+
+const Report& Session::report() const { return state_->report; }
+
+std::string Session::trace() const {
+  if (!state_->trace) fail("this session was started without a trace");
+  return state_->trace->json();
+}
+
+}  // namespace fastkv

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <optional>
+
+#include "cache/kv_cache.h"
+#include "engine/sampler.h"
+#include "engine/trace.h"
+#include "fastkv/engine.h"
+#include "model/forward.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace fastkv {
+
+/// What all sessions of an engine share.
+struct Engine::State {
+  EngineOptions options;
+  ModelInfo info;
+  Model model;
+  std::unique_ptr<Device> device;
+  PageLayout layout;
+  std::unique_ptr<PagePool> pages;
+  std::optional<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+
+  const Tokenizer& need_tokenizer() const;
+};
+
+struct Session::State {
+  State(Engine::State& owner, const MethodChoice& choice, bool trace);
+
+  Engine::State& engine;
+  std::unique_ptr<Method> method;
+  SequenceCache cache;
+  Tensor logits;                   // (1, V) float32 after the last token fed
+  std::optional<TokenId> pending;  // drawn, but not yet through the model
+  std::vector<TokenId> history;    // everything appended and drawn, for the repeat penalty
+  Report report;
+  std::optional<Trace> trace;
+};
+
+}  // namespace fastkv
