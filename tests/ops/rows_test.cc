@@ -1,0 +1,129 @@
+#include <cstring>
+
+#include "core/error.h"
+#include "ops/convert.h"
+#include "ops/op_test.h"
+
+namespace fastkv::test {
+namespace {
+
+class Rows : public OpTest {};
+INSTANTIATE_FOR_DEVICES(Rows);
+
+TEST_P(Rows, EmptyIsAlignedAndRefusesTheImpossible) {
+  const auto device = make();
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(device->empty(DType::f32, {3}).view().data) % 64, 0U);
+  EXPECT_TRUE(device->empty(DType::bf16, {0, 5}));
+  try {
+    device->empty(DType::f32, {std::int64_t{1} << 50});
+    FAIL() << "four petabytes were given";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("4503599627370496"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_FALSE(device->description().empty());
+}
+
+TEST_P(Rows, EmbedConvertsToFloat) {
+  const auto device = make();
+  for (DType type : {DType::f32, DType::f16, DType::bf16}) {
+    for (std::int64_t width : {1, 7, 64, 65}) {
+      const auto table = rounded(normal(11 * width), type);
+      const std::vector<std::int32_t> ids = {10, 0, 3, 3, 7};
+      Padded weights(*device, type, {11, width}), rows(*device, DType::i32, {5}, 0),
+          out(*device, DType::f32, {5, width});
+      put(*device, weights, table);
+      put(*device, rows, ids);
+      device->embed(rows, weights, out);
+      std::vector<double> expected;
+      for (std::int32_t id : ids)
+        expected.insert(expected.end(), table.begin() + id * width,
+                        table.begin() + (id + 1) * width);
+      EXPECT_TRUE(near(get(*device, out), expected, 0)) << name_of(type) << " " << width;
+      EXPECT_TRUE(out.gaps_untouched());
+    }
+  }
+}
+
+TEST_P(Rows, GatherOfAnyRank) {
+  const auto device = make();
+  const auto x = normal(9 * 6);
+  const std::vector<std::int32_t> chosen = {0, 2, 8};
+  Padded in(*device, DType::f32, {9, 2, 3}), rows(*device, DType::i32, {3}, 0),
+      out(*device, DType::f32, {3, 2, 3}, 1);
+  put(*device, in, x);
+  put(*device, rows, chosen);
+  device->gather_rows(in, rows, out);
+  std::vector<double> expected;
+  for (std::int32_t row : chosen)
+    expected.insert(expected.end(), x.begin() + row * 6, x.begin() + row * 6 + 6);
+  EXPECT_TRUE(near(get(*device, out), expected, 0));
+  EXPECT_TRUE(out.gaps_untouched());
+
+  Padded positions(*device, DType::i32, {9}, 0), kept(*device, DType::i32, {3}, 0);
+  put(*device, positions, std::vector<std::int32_t>{5, 6, 8, 9, 12, 40, 41, 50, 99});
+  device->gather_rows(positions, rows, kept);
+  EXPECT_EQ(get_ints(*device, kept), (std::vector<std::int32_t>{5, 8, 99}));
+}
+
+TEST_P(Rows, StoreAppendsAcrossPages) {
+  const auto device = make();
+  for (DType type : {DType::f32, DType::bf16}) {
+    const std::int64_t tokens = 13, heads = 3, dim = 5;
+    const PageLayout layout{.page_tokens = 4, .head_dim = dim, .type = type};
+    const auto keys = rounded(normal(tokens * heads * dim), type);
+    const auto values = rounded(normal(tokens * heads * dim), type);
+    std::vector<std::int32_t> at(tokens);
+    for (std::int64_t i = 0; i < tokens; ++i) at[i] = static_cast<std::int32_t>(100 + 3 * i);
+    Padded k(*device, DType::f32, {tokens, heads, dim}),
+        v(*device, DType::f32, {tokens, heads, dim}), positions(*device, DType::i32, {tokens}, 0),
+        rows(*device, DType::i32, {6}, 0);
+    put(*device, k, keys);
+    put(*device, v, values);
+    put(*device, positions, at);
+    const std::vector<std::int32_t> chosen = {0, 2, 3, 7, 11, 12};
+    put(*device, rows, chosen);
+
+    std::vector<Tensor> memory;
+    std::vector<std::byte*> pages;
+    for (int p = 0; p < 3; ++p) {
+      memory.push_back(device->empty(DType::i32, {static_cast<std::int64_t>(layout.bytes() / 4)}));
+      pages.push_back(static_cast<std::byte*>(memory.back().view().data));
+    }
+    // First three consecutive rows, then six chosen ones, so that the second call starts in the
+    // middle of a page and fills two more.
+    Device::StoreArgs args{.k = k,
+                           .v = v,
+                           .positions = positions,
+                           .kv_head = 1,
+                           .rows = {},
+                           .first = 4,
+                           .count = 3,
+                           .pages = pages.data(),
+                           .length = 0};
+    device->store({&args, 1}, layout);
+    args.rows = rows;
+    args.count = 6;
+    args.length = 3;
+    device->store({&args, 1}, layout);
+
+    const std::vector<std::int32_t> expected = {4, 5, 6, 0, 2, 3, 7, 11, 12};
+    for (std::size_t e = 0; e < expected.size(); ++e) {
+      const std::size_t page = e / 4, slot = e % 4;
+      std::vector<std::byte> bytes(layout.bytes());
+      device->download(memory[page], bytes.data());
+      for (std::int64_t d = 0; d < dim; ++d) {
+        const std::int64_t from = (expected[e] * heads + 1) * dim + d;
+        const auto element = static_cast<std::int64_t>(slot) * dim + d;
+        EXPECT_EQ(load_float(bytes.data(), type, element), keys[from]) << name_of(type) << e;
+        EXPECT_EQ(load_float(bytes.data() + layout.value_offset(), type, element), values[from]);
+      }
+      std::int32_t position;
+      std::memcpy(&position, bytes.data() + layout.position_offset() + slot * 4, 4);
+      EXPECT_EQ(position, at[expected[e]]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastkv::test
