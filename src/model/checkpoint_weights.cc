@@ -8,8 +8,8 @@
 #include "core/error.h"
 #include "model/safetensors.h"
 #include "model/tensor_source.h"
+#include "model/weight_memory.h"
 #include "ops/convert.h"
-#include "ops/scratch.h"
 
 namespace fastkv {
 namespace {
@@ -100,7 +100,7 @@ class CheckpointSource : public TensorSource {
     if (stored == wanted && aligned) {
       return View(const_cast<std::byte*>(entry.data()), stored, Shape{rows, columns});
     }
-    std::byte* to = own_memory(static_cast<std::size_t>(rows * columns) * size_of(wanted));
+    std::byte* to = memory_.take(static_cast<std::size_t>(rows * columns) * size_of(wanted));
     copies_.push_back({entry.data(), stored, to, wanted, rows * columns});
     return View(to, wanted, Shape{rows, columns});
   }
@@ -108,7 +108,7 @@ class CheckpointSource : public TensorSource {
   View vector(std::span<const VectorPart> parts) override {
     std::int64_t size = 0;
     for (const VectorPart& part : parts) size += part.size;
-    std::byte* to = own_memory(static_cast<std::size_t>(size) * size_of(DType::f32));
+    std::byte* to = memory_.take(static_cast<std::size_t>(size) * size_of(DType::f32));
     const View all(to, DType::f32, Shape{size});
     bytes_ += static_cast<std::size_t>(size) * size_of(DType::f32);
     for (const VectorPart& part : parts) {
@@ -142,7 +142,7 @@ class CheckpointSource : public TensorSource {
   void finish(Weights& weights, const Progress& progress) {
     run_all(copies_, progress);
     for (const auto& file : files_.files()) weights.memory.push_back(file);
-    for (auto& memory : memory_) weights.memory.push_back(std::move(memory));
+    for (auto& block : memory_.release()) weights.memory.push_back(std::move(block));
     weights.bytes = bytes_;
   }
 
@@ -183,16 +183,11 @@ class CheckpointSource : public TensorSource {
     return fmt::format("The checkpoint has {} tensors.", files_.entries().size());
   }
 
-  std::byte* own_memory(std::size_t bytes) {
-    memory_.push_back(allocate_aligned(bytes));
-    return static_cast<std::byte*>(memory_.back().get());
-  }
-
   SafetensorsDirectory files_;
   DType type_;
   std::set<std::string> used_;
   std::vector<Copy> copies_;
-  std::vector<std::shared_ptr<void>> memory_;
+  WeightMemory memory_;
   std::size_t bytes_ = 0;
 };
 
