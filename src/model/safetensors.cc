@@ -49,6 +49,9 @@ constexpr auto dtype_names = std::to_array<DTypeName>({
     {"F4", 4, std::nullopt},
 });
 
+/// A name from a file as messages show it: in quotation marks, control characters escaped.
+std::string quoted(const std::string& name) { return Json(name).dump(); }
+
 const DTypeName* find_dtype(std::string_view name) {
   const auto found = std::find_if(dtype_names.begin(), dtype_names.end(),
                                   [&](const DTypeName& d) { return d.name == name; });
@@ -70,7 +73,7 @@ class DuplicateKeys : public nlohmann::json_sax<Json> {
   }
   bool key(string_t& name) override {
     if (!open_.back().insert(name).second) {
-      fail("{}: the header has the entry \"{}\" twice; the file is damaged.", where_, name);
+      fail("{}: the header has the entry {} twice; the file is damaged.", where_, quoted(name));
     }
     return true;
   }
@@ -182,8 +185,8 @@ void refuse_overlaps(const StoredTensors& tensors, std::string_view where) {
   for (std::size_t i = 1; i < sorted.size(); ++i) {
     const StoredTensor& before = sorted[i - 1]->second;
     if (before.offset + before.bytes > sorted[i]->second.offset) {
-      fail("{}: tensors \"{}\" and \"{}\" overlap; the file is damaged.", where,
-           sorted[i - 1]->first, sorted[i]->first);
+      fail("{}: tensors {} and {} overlap; the file is damaged.", where,
+           quoted(sorted[i - 1]->first), quoted(sorted[i]->first));
     }
   }
 }
@@ -209,7 +212,7 @@ StoredTensors parse_safetensors(std::span<const std::byte> file, std::string_vie
   StoredTensors tensors;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
-    tensors.emplace(name, parse_entry(entry, fmt::format("{}: tensor \"{}\"", where, name),
+    tensors.emplace(name, parse_entry(entry, fmt::format("{}: tensor {}", where, quoted(name)),
                                       data_begin, file.size() - data_begin));
   }
   refuse_overlaps(tensors, where);
@@ -275,8 +278,8 @@ void SafetensorsDirectory::add_indexed(const fs::path& index) {
     const auto& [file, tensors] = shard->second;
     const auto tensor = tensors.find(name);
     if (tensor == tensors.end()) {
-      fail("{}: tensor \"{}\" is said to be in {}, but that file does not have it.", where, name,
-           file_name);
+      fail("{}: tensor {} is said to be in {}, but that file does not have it.", where,
+           quoted(name), file_name);
     }
     entries_.emplace(name, Entry{tensor->second, file});
   }
