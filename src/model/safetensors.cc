@@ -50,7 +50,7 @@ constexpr auto dtype_names = std::to_array<DTypeName>({
 });
 
 /// A name from a file as messages show it: in quotation marks, control characters escaped.
-std::string quoted(const std::string& name) { return Json(name).dump(); }
+std::string shown(const std::string& name) { return Json(name).dump(); }
 
 const DTypeName* find_dtype(std::string_view name) {
   const auto found = std::find_if(dtype_names.begin(), dtype_names.end(),
@@ -73,7 +73,7 @@ class DuplicateKeys : public nlohmann::json_sax<Json> {
   }
   bool key(string_t& name) override {
     if (!open_.back().insert(name).second) {
-      fail("{}: the header has the entry {} twice; the file is damaged.", where_, quoted(name));
+      fail("{}: the header has the entry {} twice; the file is damaged.", where_, shown(name));
     }
     return true;
   }
@@ -186,7 +186,7 @@ void refuse_overlaps(const StoredTensors& tensors, std::string_view where) {
     const StoredTensor& before = sorted[i - 1]->second;
     if (before.offset + before.bytes > sorted[i]->second.offset) {
       fail("{}: tensors {} and {} overlap; the file is damaged.", where,
-           quoted(sorted[i - 1]->first), quoted(sorted[i]->first));
+           shown(sorted[i - 1]->first), shown(sorted[i]->first));
     }
   }
 }
@@ -212,7 +212,7 @@ StoredTensors parse_safetensors(std::span<const std::byte> file, std::string_vie
   StoredTensors tensors;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
-    tensors.emplace(name, parse_entry(entry, fmt::format("{}: tensor {}", where, quoted(name)),
+    tensors.emplace(name, parse_entry(entry, fmt::format("{}: tensor {}", where, shown(name)),
                                       data_begin, file.size() - data_begin));
   }
   refuse_overlaps(tensors, where);
@@ -259,10 +259,8 @@ void SafetensorsDirectory::add_indexed(const fs::path& index) {
   for (const auto& [name, value] : get_object(json, "weight_map", where).items()) {
     const std::string file_name = to_text(value, name, where);
     if (!is_plain_name(file_name)) {
-      fail(
-          "{}: tensor \"{}\" is said to be in \"{}\"; it must be the name of a file in the same "
-          "directory.",
-          where, name, file_name);
+      fail("{}: tensor {} is said to be in {}; a file name in the same directory was expected.",
+           where, shown(name), shown(file_name));
     }
     auto shard = shards.find(file_name);
     if (shard == shards.end()) {
@@ -278,8 +276,8 @@ void SafetensorsDirectory::add_indexed(const fs::path& index) {
     const auto& [file, tensors] = shard->second;
     const auto tensor = tensors.find(name);
     if (tensor == tensors.end()) {
-      fail("{}: tensor {} is said to be in {}, but that file does not have it.", where,
-           quoted(name), file_name);
+      fail("{}: tensor {} is said to be in {}, but that file does not have it.", where, shown(name),
+           file_name);
     }
     entries_.emplace(name, Entry{tensor->second, file});
   }
