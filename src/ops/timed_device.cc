@@ -1,0 +1,87 @@
+#include "ops/timed_device.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace fastkv {
+namespace {
+
+/// Query-key pairs of one head that attention has to look at.
+double attention_pairs(const AttentionArgs& a) {
+  double pairs = 0.0;
+  for (const AttentionSegment& s : a.segments) {
+    const auto rows = static_cast<double>(s.rows);
+    double cached = 0.0;
+    for (const CachedHead& head : s.cached) cached += static_cast<double>(head.length);
+    if (!s.cached.empty()) cached /= static_cast<double>(s.cached.size());
+    pairs += rows * cached + rows * (rows + 1) / 2;
+  }
+  return pairs;
+}
+
+}  // namespace
+
+template <class Work>
+void TimedDevice::timed(const char* name, double flops, const Work& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  device_.synchronize();
+  Total& total = totals_[name];
+  ++total.calls;
+  total.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  total.flops += flops;
+}
+
+void TimedDevice::embed(const View& ids, const View& table, const View& out) {
+  timed("embed", 0, [&] { device_.embed(ids, table, out); });
+}
+void TimedDevice::rms_norm(const View& x, const View& weight, float epsilon, const View& out) {
+  timed("rms_norm", 0, [&] { device_.rms_norm(x, weight, epsilon, out); });
+}
+void TimedDevice::linear(const View& x, const Matrix& weight, const View& out, Store store) {
+  const double flops = 2.0 * static_cast<double>(x.rows()) * static_cast<double>(weight.rows()) *
+                       static_cast<double>(weight.columns());
+  timed("linear", flops, [&] { device_.linear(x, weight, out, store); });
+}
+void TimedDevice::add_bias(const View& x, const View& bias) {
+  timed("add_bias", 0, [&] { device_.add_bias(x, bias); });
+}
+void TimedDevice::rope(const View& x, const View& positions, const View& frequencies) {
+  timed("rope", 0, [&] { device_.rope(x, positions, frequencies); });
+}
+void TimedDevice::attention(const AttentionArgs& a) {
+  const double flops = 4.0 * static_cast<double>(a.q.shape[1] * a.q.shape[2]) * attention_pairs(a);
+  timed("attention", flops, [&] { device_.attention(a); });
+}
+void TimedDevice::swiglu(const View& gate_up, const View& out) {
+  timed("swiglu", 0, [&] { device_.swiglu(gate_up, out); });
+}
+void TimedDevice::store(std::span<const StoreArgs> heads, const PageLayout& layout) {
+  timed("store", 0, [&] { device_.store(heads, layout); });
+}
+void TimedDevice::column_sums(const ColumnSumArgs& a) {
+  const auto n = static_cast<double>(a.k.rows());
+  const auto rows = static_cast<double>(a.rows);
+  const double flops =
+      2.0 * static_cast<double>(a.q.shape[1] * a.q.shape[2]) * (rows * n - rows * (rows - 1) / 2);
+  timed("column_sums", flops, [&] { device_.column_sums(a); });
+}
+void TimedDevice::last_query_dots(const View& q, const View& k, const View& out) {
+  timed("last_query_dots", 0, [&] { device_.last_query_dots(q, k, out); });
+}
+void TimedDevice::pool(const View& scores, std::int64_t columns, int kernel, Pooling pooling,
+                       const View& out) {
+  timed("pool", 0, [&] { device_.pool(scores, columns, kernel, pooling, out); });
+}
+void TimedDevice::sum_groups(const View& scores, std::int64_t group, const View& out) {
+  timed("sum_groups", 0, [&] { device_.sum_groups(scores, group, out); });
+}
+void TimedDevice::top_k(const View& scores, std::int64_t count, std::int64_t first,
+                        std::int64_t recent, const View& out) {
+  timed("top_k", 0, [&] { device_.top_k(scores, count, first, recent, out); });
+}
+void TimedDevice::gather_rows(const View& x, const View& rows, const View& out) {
+  timed("gather_rows", 0, [&] { device_.gather_rows(x, rows, out); });
+}
+
+}  // namespace fastkv
