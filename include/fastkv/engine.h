@@ -13,13 +13,13 @@
 
 #include "fastkv/error.h"
 #include "fastkv/options.h"
+#include "fastkv/text.h"
 
 /// The public interface: an Engine is a loaded model on a device, a Session is one sequence under
 /// one method. Everything throws fastkv::Error for what a user can mend. One thread at a time may
 /// use an Engine and its Sessions.
 namespace fastkv {
 
-using TokenId = std::int32_t;
 /// Called with the share that is done, 0 to 1.
 using ProgressCallback = std::function<void(double)>;
 
@@ -38,7 +38,7 @@ struct EngineOptions {
     v.text("model", "DIR", model, "Hugging Face checkpoint directory (default: the bundled model)");
     v.text("random-weights", "PRESET|FILE", random_weights,
            "run a shape without a checkpoint: a preset's name or a config.json");
-    v.integer("weight-seed", weight_seed, {.low = 0}, "seed of the random weights");
+    v.integer("seed", weight_seed, {.low = 0}, "seed of random weights and of sampling");
     v.choice("device", device, {"auto", "cpu", "cuda"}, "where to run");
     v.choice("dtype", dtype, {"float32", "bfloat16"},
              "type of weights and KV cache; float32 is for verification");
@@ -77,11 +77,6 @@ struct MethodInfo {
   std::vector<OptionInfo> options;  // with the defaults for the engine's model
 };
 
-struct ChatMessage {
-  std::string role;  // "system", "user", "assistant"
-  std::string content;
-};
-
 /// How the next token is drawn from the logits. Temperature 0 takes the most likely one.
 struct Sampling {
   double temperature = 0.0;
@@ -100,7 +95,7 @@ struct Sampling {
              "drop tokens below this share of the most likely one's probability");
     v.number("repeat-penalty", repeat_penalty, {0.0, 100.0, true},
              "above 1: tokens that have occurred become less likely");
-    v.integer("seed", seed, {.low = 0}, "seed of the draws");
+    v.integer("seed", seed, {.low = 0}, "seed of random weights and of sampling");
   }
 };
 
@@ -135,6 +130,8 @@ struct Report {
   std::vector<std::int64_t> cached_heads;  // of each layer
   std::size_t kv_bytes_full = 0;           // what a full cache would hold after the prompt
   std::size_t kv_bytes = 0;                // what is held after the prompt
+  double linear_flops = 0.0;               // of the prompt's linear layers, without the head
+  double attention_flops = 0.0;            // of the prompt's causal attention, without scoring
   double prefill_seconds = 0.0;            // selection included
   double selection_seconds = 0.0;
   double first_token_seconds = 0.0;  // from the prompt to the first token
@@ -149,6 +146,15 @@ struct Report {
 
 class Session;
 
+/// All methods; defaults that depend on the model are those for LLaMA-3.1-8B.
+std::vector<MethodInfo> list_methods();
+/// The same with the defaults for the checkpoint in `directory`, of which only config.json is read.
+std::vector<MethodInfo> list_methods(const std::string& directory);
+/// A line for each device that an engine can run on.
+std::vector<std::string> list_devices();
+/// Names of the shapes that EngineOptions::random_weights knows.
+std::vector<std::string> list_presets();
+
 /// A model on a device.
 class Engine {
  public:
@@ -160,19 +166,15 @@ class Engine {
   const ModelInfo& info() const;
   std::vector<MethodInfo> methods() const;
 
-  /// Ids of UTF-8 text; special tokens' names in it count as these tokens. With `bos` exactly one
-  /// beginning-of-sequence token stands in front, where the model has one.
-  std::vector<TokenId> encode(std::string_view text, bool bos = true) const;
-  std::string decode(std::span<const TokenId> ids, bool skip_special = true) const;
-  /// The text that the model's chat template makes of the messages.
-  std::string render_chat(std::span<const ChatMessage> messages,
-                          bool add_generation_prompt = true) const;
+  /// Throws Error where the model came without a tokenizer.
+  const Text& text() const;
 
   /// A new, empty sequence. Throws Error for a bad method choice. The engine must outlive it.
   Session start(const MethodChoice& method, bool trace = false);
 
  private:
   friend class Session;
+  friend struct Measure;
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -34,6 +34,7 @@ struct OptionInfo {
   std::string value_name;  // e.g. "N", "DIR", "a|b"; empty for a flag
   std::string fallback;    // default as typed; empty: none, or chosen by the model
   std::string help;        // one line
+  bool repeatable = false;
 };
 
 /// Values as typed, by option name.

@@ -53,7 +53,7 @@ std::string shown(const std::optional<T>& value) {
 }  // namespace
 
 void OptionVisitor::flag(std::string name, bool& value, std::string help) {
-  const OptionInfo info{Kind::flag, std::move(name), "", "", std::move(help)};
+  const OptionInfo info{Kind::flag, std::move(name), "", "", std::move(help), false};
   option(info, [&value, &info](const std::string& text) {
     if (text != "true" && text != "false" && !text.empty()) {
       fail("--{} is a switch and takes no value, not '{}'", info.name, text);
@@ -64,8 +64,8 @@ void OptionVisitor::flag(std::string name, bool& value, std::string help) {
 
 void OptionVisitor::integer(std::string name, std::int64_t& value, Range<std::int64_t> range,
                             std::string help) {
-  const OptionInfo info{Kind::integer, std::move(name), "N", fmt::format("{}", value),
-                        std::move(help)};
+  const OptionInfo info{
+      Kind::integer, std::move(name), "N", fmt::format("{}", value), std::move(help), false};
   option(info, [&](const std::string& text) {
     const std::int64_t parsed = parse_integer(info.name, text);
     check_range(info.name, parsed, range, text);
@@ -75,7 +75,7 @@ void OptionVisitor::integer(std::string name, std::int64_t& value, Range<std::in
 
 void OptionVisitor::integer(std::string name, std::optional<std::int64_t>& value,
                             Range<std::int64_t> range, std::string help) {
-  const OptionInfo info{Kind::integer, std::move(name), "N", shown(value), std::move(help)};
+  const OptionInfo info{Kind::integer, std::move(name), "N", shown(value), std::move(help), false};
   option(info, [&](const std::string& text) {
     const std::int64_t parsed = parse_integer(info.name, text);
     check_range(info.name, parsed, range, text);
@@ -84,8 +84,8 @@ void OptionVisitor::integer(std::string name, std::optional<std::int64_t>& value
 }
 
 void OptionVisitor::number(std::string name, double& value, Range<double> range, std::string help) {
-  const OptionInfo info{Kind::number, std::move(name), "X", fmt::format("{}", value),
-                        std::move(help)};
+  const OptionInfo info{
+      Kind::number, std::move(name), "X", fmt::format("{}", value), std::move(help), false};
   option(info, [&](const std::string& text) {
     const double parsed = parse_number(info.name, text);
     check_range(info.name, parsed, range, text);
@@ -95,7 +95,7 @@ void OptionVisitor::number(std::string name, double& value, Range<double> range,
 
 void OptionVisitor::number(std::string name, std::optional<double>& value, Range<double> range,
                            std::string help) {
-  const OptionInfo info{Kind::number, std::move(name), "X", shown(value), std::move(help)};
+  const OptionInfo info{Kind::number, std::move(name), "X", shown(value), std::move(help), false};
   option(info, [&](const std::string& text) {
     const double parsed = parse_number(info.name, text);
     check_range(info.name, parsed, range, text);
@@ -105,13 +105,16 @@ void OptionVisitor::number(std::string name, std::optional<double>& value, Range
 
 void OptionVisitor::text(std::string name, std::string value_name, std::string& value,
                          std::string help) {
-  const OptionInfo info{Kind::text, std::move(name), std::move(value_name), value, std::move(help)};
+  const OptionInfo info{Kind::text, std::move(name), std::move(value_name),
+                        value,      std::move(help), false};
   option(info, [&](const std::string& text) { value = text; });
 }
 
 void OptionVisitor::texts(std::string name, std::string value_name,
                           std::vector<std::string>& values, std::string help) {
-  const OptionInfo info{Kind::text, std::move(name), std::move(value_name), "", std::move(help)};
+  const OptionInfo info{Kind::text,         std::move(name), std::move(value_name), "",
+                        std::move(help),
+                        /*repeatable=*/true};
   option(info, [&](const std::string& text) { values.push_back(text); });
 }
 
@@ -119,7 +122,7 @@ void OptionVisitor::choice(std::string name, std::string& value,
                            std::initializer_list<const char*> choices, std::string help) {
   std::string list;
   for (const char* c : choices) list += (list.empty() ? "" : "|") + std::string(c);
-  const OptionInfo info{Kind::choice, std::move(name), list, value, std::move(help)};
+  const OptionInfo info{Kind::choice, std::move(name), list, value, std::move(help), false};
   option(info, [&](const std::string& text) {
     for (const char* c : choices) {
       if (text == c) {

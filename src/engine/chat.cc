@@ -23,7 +23,7 @@ Generation Chat::say(const std::string& text, const GenerateOptions& options,
                      const ProgressCallback& progress) {
   messages_.push_back({"user", text});
   try {
-    const std::string whole = engine_.render_chat(messages_, /*add_generation_prompt=*/true);
+    const std::string whole = engine_.text().render_chat(messages_, /*add_generation_prompt=*/true);
     if (!whole.starts_with(rendered_)) {
       fail(
           "the model's chat template rewrites earlier turns (with a system message some do), so "
@@ -32,14 +32,14 @@ Generation Chat::say(const std::string& text, const GenerateOptions& options,
           "its own");
     }
     const std::string added = missing_ + whole.substr(rendered_.size());
-    session_.append(engine_.encode(added, /*bos=*/rendered_.empty()), progress);
+    session_.append(engine_.text().encode(added, /*bos=*/rendered_.empty()), progress);
   } catch (...) {
     messages_.pop_back();
     throw;
   }
   const Generation answer = session_.generate(options);
   messages_.push_back({"assistant", answer.text});
-  rendered_ = engine_.render_chat(messages_, /*add_generation_prompt=*/false);
+  rendered_ = engine_.text().render_chat(messages_, /*add_generation_prompt=*/false);
   // The end token was drawn and is pending in the session. An answer that was cut off lacks what
   // the template writes behind it.
   missing_.clear();

@@ -2,7 +2,7 @@
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/utf8.h"
+#include "core/json.h"
 #include "engine/state.h"
 
 namespace fastkv {
@@ -19,8 +19,6 @@ std::unique_ptr<Device> make_device(const EngineOptions& o) {
       {.threads = static_cast<int>(o.threads), .fast_bf16 = o.dtype == "bfloat16"});
 }
 
-bool is_file(const std::string& path) { return std::filesystem::is_regular_file(path); }
-
 ModelConfig config_of(const EngineOptions& o) {
   if (o.model.empty() == o.random_weights.empty()) {
     fail(
@@ -28,8 +26,8 @@ ModelConfig config_of(const EngineOptions& o) {
         "(--random-weights PRESET)");
   }
   if (!o.model.empty()) return load_config(o.model);
-  return is_file(o.random_weights) ? load_config_file(o.random_weights)
-                                   : preset_config(o.random_weights);
+  if (!std::filesystem::is_regular_file(o.random_weights)) return preset_config(o.random_weights);
+  return parse_config(read_text_file(o.random_weights), o.random_weights);
 }
 
 ModelInfo describe(const EngineOptions& o, const Model& model, const Device& device,
@@ -57,6 +55,15 @@ ModelInfo describe(const EngineOptions& o, const Model& model, const Device& dev
   return info;
 }
 
+std::vector<MethodInfo> methods_for(const ModelShape& shape) {
+  std::vector<MethodInfo> rows;
+  for (const MethodEntry& entry : method_table()) {
+    rows.push_back({std::string(entry.name), std::string(entry.summary), std::string(entry.paper),
+                    entry.options(shape)});
+  }
+  return rows;
+}
+
 }  // namespace
 
 Engine::Engine(const EngineOptions& options, const ProgressCallback& progress)
@@ -79,18 +86,16 @@ Engine::Engine(const EngineOptions& options, const ProgressCallback& progress)
   s.info = describe(options, s.model, *s.device, s.layout);
 
   if (options.model.empty()) return;
-  if (Tokenizer::present_in(options.model)) {
-    s.tokenizer = Tokenizer::load(options.model);
-    s.info.has_tokenizer = true;
-    if (s.tokenizer->vocab_size() > c.vocab_size) {
-      fail(
-          "the tokenizer in {} has {} tokens, but the model's vocabulary only {}; they do not "
-          "belong together",
-          options.model, s.tokenizer->vocab_size(), c.vocab_size);
-    }
+  if (!Text::present_in(options.model)) return;
+  s.text.emplace(options.model);
+  s.info.has_tokenizer = true;
+  s.info.has_chat_template = s.text->has_chat_template();
+  if (s.text->vocab_size() > c.vocab_size) {
+    fail(
+        "the tokenizer in {} has {} tokens, but the model's vocabulary only {}; they do not belong "
+        "together",
+        options.model, s.text->vocab_size(), c.vocab_size);
   }
-  s.chat_template = ChatTemplate::load_optional(options.model);
-  s.info.has_chat_template = s.chat_template.has_value();
 }
 
 Engine::~Engine() = default;
@@ -99,50 +104,31 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 
 const ModelInfo& Engine::info() const { return state_->info; }
 
-std::vector<MethodInfo> Engine::methods() const {
-  std::vector<MethodInfo> rows;
-  for (const MethodEntry& entry : method_table()) {
-    rows.push_back({std::string(entry.name), std::string(entry.summary), std::string(entry.paper),
-                    entry.options(state_->model.shape())});
-  }
-  return rows;
+std::vector<MethodInfo> Engine::methods() const { return methods_for(state_->model.shape()); }
+
+std::vector<MethodInfo> list_methods() {
+  return methods_for({.layers = 32, .hidden_size = 4096, .query_heads = 32, .kv_heads = 8});
 }
 
-const Tokenizer& Engine::State::need_tokenizer() const {
-  if (!tokenizer) {
+std::vector<MethodInfo> list_methods(const std::string& directory) {
+  return methods_for(Model{.config = load_config(directory), .weights = {}}.shape());
+}
+
+std::vector<std::string> list_devices() { return {"cpu: " + make_cpu_device({})->description()}; }
+
+std::vector<std::string> list_presets() {
+  const auto names = preset_names();
+  return {names.begin(), names.end()};
+}
+
+const Text& Engine::text() const {
+  if (!state_->text) {
     fail(
         "{} has no tokenizer (tokenizer.json or tokenizer.model); give the prompt as ids with "
         "--prompt-ids",
-        info.name);
+        info().name);
   }
-  return *tokenizer;
-}
-
-std::vector<TokenId> Engine::encode(std::string_view text, bool bos) const {
-  const Tokenizer& tokenizer = state_->need_tokenizer();
-  if (const auto bad = invalid_utf8_at(text)) {
-    fail("the text is not UTF-8: byte {} (0x{:02x}) does not belong there; convert it first", *bad,
-         static_cast<unsigned char>(text[*bad]));
-  }
-  return tokenizer.encode_prompt(text, bos);
-}
-
-std::string Engine::decode(std::span<const TokenId> ids, bool skip_special) const {
-  for (const TokenId id : ids) {
-    if (id < 0 || id >= state_->info.vocab_size) {
-      fail("token id {} is outside the vocabulary of {} tokens", id, state_->info.vocab_size);
-    }
-  }
-  return state_->need_tokenizer().decode(ids, skip_special);
-}
-
-std::string Engine::render_chat(std::span<const ChatMessage> messages,
-                                bool add_generation_prompt) const {
-  if (!state_->chat_template) {
-    fail("{} has no chat template (tokenizer_config.json); give a plain prompt instead of a chat",
-         info().name);
-  }
-  return state_->chat_template->render(messages, add_generation_prompt);
+  return *state_->text;
 }
 
 Session Engine::start(const MethodChoice& method, bool trace) {

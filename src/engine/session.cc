@@ -1,5 +1,6 @@
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -62,6 +63,16 @@ std::string options_json(const MethodEntry& entry, const OptionValues& given,
   return json.dump();
 }
 
+/// What this layer computed at least; nothing where its queries only chose tokens for a restart.
+void count_flops(const ModelConfig& c, const LayerReport& layer, Report& report) {
+  if (layer.selection.go_on && layer.selection.go_on->restart) return;
+  const auto n = static_cast<double>(layer.at.tokens);
+  const auto parameters = static_cast<double>(c.linear_parameters() - c.vocab_size * c.hidden_size);
+  report.linear_flops += 2.0 * n * parameters / static_cast<double>(c.layers);
+  // Two products, each of n (n + 1) / 2 pairs of query and key.
+  report.attention_flops += 2.0 * n * (n + 1) * static_cast<double>(c.query_heads * c.head_dim);
+}
+
 }  // namespace
 
 Session::State::State(Engine::State& owner, const MethodChoice& choice, bool with_trace)
@@ -103,6 +114,7 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
       // A restart's pass replaces what the pass before it did.
       if (layer.at.layer == 0) r.layer_tokens.clear();
       r.layer_tokens.push_back(layer.at.tokens);
+      count_flops(e.model.config, layer, r);
       r.selection_seconds += layer.selection.seconds;
       if (s.trace) s.trace->add(*e.device, layer);
     };
@@ -151,7 +163,7 @@ Generation Session::generate(const GenerateOptions& options) {
   if (s.cache.empty()) fail("there is nothing to go on from; append a prompt first");
   const ModelConfig& config = s.engine.model.config;
   Sampler sampler(options.sampling);
-  TextFilter text(s.engine.tokenizer ? &*s.engine.tokenizer : nullptr, options.stop,
+  TextFilter text(s.engine.text ? &s.engine.text->state_->tokenizer : nullptr, options.stop,
                   options.on_text);
   Generation result;
   auto start = Clock::now();
@@ -172,6 +184,7 @@ Generation Session::generate(const GenerateOptions& options) {
     s.pending = token;
     s.history.push_back(token);
     result.ids.push_back(token);
+    if (s.trace) s.trace->add_greedy(token);
     if (result.ids.size() == 1) {
       s.report.first_token_seconds = prefill + seconds_since(start);
       start = Clock::now();

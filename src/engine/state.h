@@ -12,6 +12,12 @@
 
 namespace fastkv {
 
+struct Text::State {
+  std::string directory;
+  Tokenizer tokenizer;
+  std::optional<ChatTemplate> chat_template;
+};
+
 /// What all sessions of an engine share.
 struct Engine::State {
   EngineOptions options;
@@ -20,10 +26,7 @@ struct Engine::State {
   std::unique_ptr<Device> device;
   PageLayout layout;
   std::unique_ptr<PagePool> pages;
-  std::optional<Tokenizer> tokenizer;
-  std::optional<ChatTemplate> chat_template;
-
-  const Tokenizer& need_tokenizer() const;
+  std::optional<Text> text;
 };
 
 struct Session::State {

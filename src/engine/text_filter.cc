@@ -7,7 +7,8 @@ namespace fastkv {
 TextFilter::TextFilter(const Tokenizer* tokenizer, std::vector<std::string> stops,
                        std::function<void(std::string_view)> on_text)
     : stops_(std::move(stops)), on_text_(std::move(on_text)) {
-  if (tokenizer) decoder_.emplace(*tokenizer);
+  if (tokenizer)
+    decoder_.emplace(*tokenizer, StreamDecoder::Options{.skip_special = true, .continues = true});
   std::erase_if(stops_, [](const std::string& s) { return s.empty(); });
 }
 

@@ -1,5 +1,6 @@
 #include "engine/trace.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace fastkv {

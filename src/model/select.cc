@@ -11,12 +11,14 @@ bool depends_on_score(std::int64_t n, std::int64_t count, std::int64_t first, st
   return count > 0 && count < n && count > first + recent;
 }
 
-/// Without scores the choice depends on positions alone, and any will do.
+/// Without scores the choice depends on positions alone: the first tokens and, for the rest, the
+/// last.
 Tensor choose(Device& device, const View& scores, std::int64_t heads, std::int64_t n,
               std::int64_t count, std::int64_t first, std::int64_t recent) {
   Tensor chosen = device.empty(DType::i32, {heads, count});
   const View unscored(nullptr, DType::f32, {heads, n});
-  device.top_k(scores ? scores : unscored, count, std::min(first, count - recent), recent, chosen);
+  first = std::min(first, scores ? count - recent : count);
+  device.top_k(scores ? scores : unscored, count, first, scores ? recent : count - first, chosen);
   return chosen;
 }
 

@@ -1,0 +1,80 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "command.h"
+#include "output.h"
+
+namespace fastkv::cli {
+namespace {
+
+constexpr int user_error = 2;
+
+void print_overview() {
+  fmt::print(
+      "fastkv {}: long prompts through LLaMA and Mistral models, fast and in little memory\n\n",
+      FASTKV_VERSION);
+  fmt::print("usage: fastkv COMMAND [options]\n\n");
+  for (const Command& c : command_table()) fmt::print("  {:<10} {}\n", c.name, c.summary);
+  fmt::print("\nfastkv COMMAND --help shows a command's options.\n");
+}
+
+void print_help(const Command& command) {
+  fmt::print("{}\n\nusage: fastkv {} {}\n", command.summary, command.name, command.usage);
+  if (!command.details.empty()) fmt::print("\n{}", command.details);
+  fmt::print("\noptions:\n{}", format_options(command.options()));
+  if (command.method_options) {
+    fmt::print(
+        "\noptions of the methods (fastkv methods says which has which, and the defaults):\n{}",
+        format_options(without_defaults(all_method_options())));
+  }
+}
+
+int dispatch(const std::vector<std::string>& arguments) {
+  if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" ||
+      arguments[0] == "help") {
+    print_overview();
+    return arguments.empty() ? user_error : 0;
+  }
+  if (arguments[0] == "--version") {
+    fmt::print("fastkv {}\n", FASTKV_VERSION);
+    return 0;
+  }
+  for (const Command& command : command_table()) {
+    if (command.name != arguments[0]) continue;
+    for (const std::string& a : arguments) {
+      if (a == "--help" || a == "-h") {
+        print_help(command);
+        return 0;
+      }
+    }
+    return command.run(std::span(arguments).subspan(1));
+  }
+  throw Error(
+      fmt::format("there is no command '{}'; fastkv --help lists the commands", arguments[0]));
+}
+
+}  // namespace
+
+std::span<const Command> command_table() {
+  static const std::array table = {run_command(),     demo_command(), bench_command(),
+                                   methods_command(), info_command(), tokenize_command()};
+  return table;
+}
+
+}  // namespace fastkv::cli
+
+int main(int argc, char** argv) {
+  try {
+    return fastkv::cli::dispatch({argv + 1, argv + argc});
+  } catch (const fastkv::Error& error) {
+    fmt::print(stderr, "fastkv: {}\n", error.what());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr,
+               "fastkv: there is not enough memory; try a shorter prompt or a smaller model\n");
+  }
+  return fastkv::cli::user_error;
+}

@@ -1,0 +1,134 @@
+#include "output.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "fastkv/error.h"
+
+namespace fastkv::cli {
+namespace {
+
+/// Columns a UTF-8 text takes on a terminal, near enough: its code points.
+std::size_t width(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
+}
+
+std::string padded(const std::string& text, std::size_t to, bool right) {
+  const std::string blanks(to - std::min(to, width(text)), ' ');
+  return right ? blanks + text : text + blanks;
+}
+
+}  // namespace
+
+Table::Table(std::vector<std::string> head, std::vector<bool> right) : right_(std::move(right)) {
+  right_.resize(head.size());
+  rows_.push_back(std::move(head));
+}
+
+void Table::add(std::vector<std::string> row) {
+  row.resize(right_.size());
+  rows_.push_back(std::move(row));
+}
+
+std::string Table::text() const {
+  std::vector<std::size_t> widths(right_.size());
+  for (const auto& row : rows_) {
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  }
+  std::string out;
+  for (const auto& row : rows_) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i)
+      line += padded(row[i], widths[i], right_[i]) + "  ";
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += line + "\n";
+  }
+  return out;
+}
+
+std::string Table::markdown() const {
+  std::string out;
+  for (std::size_t r = 0; r < rows_.size(); ++r) {
+    out += "|";
+    for (const std::string& cell : rows_[r]) out += " " + cell + " |";
+    out += "\n";
+    if (r > 0) continue;
+    out += "|";
+    for (const bool right : right_) out += right ? " ---: |" : " --- |";
+    out += "\n";
+  }
+  return out;
+}
+
+ProgressBar::ProgressBar(std::string label) : label_(std::move(label)) { set(0.0); }
+
+ProgressBar::~ProgressBar() {
+  if (isatty(STDERR_FILENO)) fmt::print(stderr, "\r\033[K");
+}
+
+void ProgressBar::set(double share) {
+  constexpr int cells = 30;
+  const int percent = static_cast<int>(share * 100);
+  if (percent == shown_ || !isatty(STDERR_FILENO)) return;
+  shown_ = percent;
+  const int full = percent * cells / 100;
+  fmt::print(stderr, "\r{} [{}{}] {:3d} %", label_,
+             std::string(static_cast<std::size_t>(full), '#'),
+             std::string(static_cast<std::size_t>(cells - full), '.'), percent);
+}
+
+std::function<void(double)> ProgressBar::callback() {
+  return [this](double share) { set(share); };
+}
+
+std::string mebibytes(std::size_t bytes) {
+  return fmt::format("{:.2f}", static_cast<double>(bytes) / (1 << 20));
+}
+
+void write_file(const std::string& path, std::string_view text) {
+  const std::string part = path + ".part";
+  std::ofstream out(part, std::ios::binary);
+  out.write(text.data(), static_cast<std::streamsize>(text.size()));
+  out.close();
+  std::error_code failed;
+  if (out) std::filesystem::rename(part, path, failed);
+  if (!out || failed) {
+    std::filesystem::remove(part, failed);
+    throw Error(fmt::format(
+        "{} cannot be written; check that its folder exists, is writable and has room", path));
+  }
+}
+
+void check_writable(const std::string& path) {
+  const std::string part = path + ".part";
+  const bool opened = !std::filesystem::is_directory(path) && std::ofstream(part).is_open();
+  std::error_code ignored;
+  if (opened) std::filesystem::remove(part, ignored);
+  if (!opened)
+    throw Error(
+        fmt::format("{} cannot be written; check that its folder exists and is writable", path));
+}
+
+std::string read_input(const std::string& path) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::ifstream in(path, std::ios::binary);
+  if (!in || std::filesystem::is_directory(path))
+    throw Error(fmt::format("{} cannot be read; check the path", path));
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::vector<OptionInfo> without_defaults(std::vector<OptionInfo> options) {
+  for (OptionInfo& info : options) info.fallback.clear();
+  return options;
+}
+
+}  // namespace fastkv::cli

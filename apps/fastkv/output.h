@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fastkv/options.h"
+
+namespace fastkv::cli {
+
+/// A table for people: the first row is the head, numbers are right-aligned by the caller's choice.
+class Table {
+ public:
+  /// `right`: columns that are right-aligned.
+  explicit Table(std::vector<std::string> head, std::vector<bool> right = {});
+  void add(std::vector<std::string> row);
+  /// Aligned columns, two blanks between them.
+  std::string text() const;
+  std::string markdown() const;
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+  std::vector<bool> right_;
+};
+
+/// A bar on standard error, drawn only where that is a terminal and only when something changes.
+class ProgressBar {
+ public:
+  explicit ProgressBar(std::string label);
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+  void set(double share);
+  std::function<void(double)> callback();
+
+ private:
+  std::string label_;
+  int shown_ = -1;
+};
+
+std::string mebibytes(std::size_t bytes);
+
+/// Writes the whole text or nothing: into a new file beside `path`, which then takes its place.
+/// Throws Error where that cannot be done.
+void write_file(const std::string& path, std::string_view text);
+/// Throws Error unless write_file() can be expected to succeed; for use before long work.
+void check_writable(const std::string& path);
+/// The whole file, or standard input for "-".
+std::string read_input(const std::string& path);
+
+std::vector<OptionInfo> without_defaults(std::vector<OptionInfo> options);
+
+}  // namespace fastkv::cli

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "fastkv/engine.h"
+
+namespace fastkv {
+
+/// What the hardware gives at best, measured now, with the engine's device and threads.
+struct Ceilings {
+  double gemm_flops = 0.0;  // FLOP/s of one large matrix product through the library in use
+  double read_bytes = 0.0;  // bytes/s of reading memory that is far larger than the caches
+};
+Ceilings measure_ceilings(const Engine& engine);
+
+/// Time that one kind of operation took.
+struct OperationTime {
+  std::string name;
+  std::int64_t calls = 0;
+  double seconds = 0.0;
+  double flops = 0.0;  // of matrix products and attention; 0 for the rest
+};
+/// Runs `work`, which uses the engine, and says where its time went, longest first.
+std::vector<OperationTime> profile(Engine& engine, const std::function<void()>& work);
+
+}  // namespace fastkv

@@ -1,0 +1,47 @@
+#include "fastkv/measure.h"
+
+#include <algorithm>
+
+#include "engine/state.h"
+#include "ops/ceilings.h"
+#include "ops/timed_device.h"
+
+namespace fastkv {
+
+/// Has access to what an engine hides.
+struct Measure {
+  static Ceilings ceilings(const Engine& engine) {
+    const DType type = engine.state_->layout.type;
+    const int threads = static_cast<int>(engine.state_->options.threads);
+    return {gemm_flops_per_second(type, threads), read_bytes_per_second(threads)};
+  }
+  static std::vector<OperationTime> profile(Engine& engine, const std::function<void()>& work) {
+    Engine::State& s = *engine.state_;
+    auto inner = std::move(s.device);
+    auto timed = std::make_unique<TimedDevice>(*inner);
+    const TimedDevice& totals = *timed;
+    s.device = std::move(timed);
+    const auto restore = [&] { s.device = std::move(inner); };
+    try {
+      work();
+    } catch (...) {
+      restore();
+      throw;
+    }
+    std::vector<OperationTime> rows;
+    for (const auto& [name, t] : totals.totals())
+      rows.push_back({name, t.calls, t.seconds, t.flops});
+    std::sort(rows.begin(), rows.end(),
+              [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
+    restore();
+    return rows;
+  }
+};
+
+Ceilings measure_ceilings(const Engine& engine) { return Measure::ceilings(engine); }
+
+std::vector<OperationTime> profile(Engine& engine, const std::function<void()>& work) {
+  return Measure::profile(engine, work);
+}
+
+}  // namespace fastkv
