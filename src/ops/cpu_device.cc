@@ -5,6 +5,9 @@
 
 #include <cstring>
 
+#include "ops/elementwise_kernels.h"
+#include "ops/gemm.h"
+
 namespace fastkv {
 
 std::unique_ptr<Device> make_cpu_device(const CpuOptions& options) {
@@ -16,7 +19,10 @@ CpuDevice::CpuDevice(const CpuOptions& options)
       fast_bf16_(options.fast_bf16),
       thread_scratch_(static_cast<std::size_t>(threads_)) {}
 
-std::string CpuDevice::description() const { return fmt::format("CPU, {} threads", threads_); }
+std::string CpuDevice::description() const {
+  return fmt::format("CPU, {}{}, {} threads", simd_target_name(),
+                     has_bf16_gemm() && fast_bf16_ ? ", bfloat16 products" : "", threads_);
+}
 
 int CpuDevice::threads_for(std::int64_t work) const {
   constexpr std::int64_t steps_worth_a_thread = 16 * 1024;

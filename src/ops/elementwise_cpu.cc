@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "ops/cpu_device.h"
+#include "ops/elementwise_kernels.h"
 #include "ops/parallel.h"
 
 namespace fastkv {
@@ -12,12 +13,7 @@ void CpuDevice::rms_norm(const View& x, const View& weight, float epsilon, const
   const std::int64_t width = x.shape[1];
   const float* w = weight.as<float>();  // (H)
   parallel_for(threads_for(x.rows() * width), x.rows(), [&](std::int64_t row, int) {
-    const float* in = x.row<float>(row);
-    float* to = out.row<float>(row);
-    float squares = 0;
-    for (std::int64_t i = 0; i < width; ++i) squares += in[i] * in[i];
-    const float scale = 1 / std::sqrt(squares / static_cast<float>(width) + epsilon);
-    for (std::int64_t i = 0; i < width; ++i) to[i] = w[i] * (in[i] * scale);
+    rms_norm_row(x.row<float>(row), w, epsilon, width, out.row<float>(row));
   });
 }
 
@@ -35,9 +31,7 @@ void CpuDevice::swiglu(const View& gate_up, const View& out) {
   assert(gate_up.shape[1] == 2 * width);
   parallel_for(threads_for(out.rows() * width), out.rows(), [&](std::int64_t row, int) {
     const float* gate = gate_up.row<float>(row);
-    const float* up = gate + width;
-    float* to = out.row<float>(row);
-    for (std::int64_t i = 0; i < width; ++i) to[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+    swiglu_row(gate, gate + width, width, out.row<float>(row));
   });
 }
 

@@ -3,27 +3,44 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <vector>
 
 #include "ops/cpu_device.h"
+#include "ops/linear_kernels.h"
 #include "ops/parallel.h"
 
 namespace fastkv {
 
 void CpuDevice::last_query_dots(const View& q, const View& k, const View& out) {
   const std::int64_t query_heads = q.shape[1];
-  const std::int64_t group = query_heads / k.shape[1];
+  const std::int64_t kv_heads = k.shape[1];
   const std::int64_t dim = k.shape[2];
+  const std::int64_t group = query_heads / kv_heads;
   const float* last = q.row<float>(q.rows() - 1);  // (Hq, D)
-  parallel_for(threads_for(k.rows() * query_heads * dim), k.rows(), [&](std::int64_t j, int) {
-    const float* key = k.row<float>(j);  // (Hkv, D)
-    float sum = 0;
-    for (std::int64_t h = 0; h < query_heads; ++h) {
-      float dot = 0;
-      for (std::int64_t d = 0; d < dim; ++d) dot += last[h * dim + d] * key[h / group * dim + d];
-      sum += dot;
-    }
-    out.as<float>()[j] = sum;
-  });
+  // Nothing nonlinear stands between the dots and their sum, so queries that share keys are added
+  // first, and what is left is one row against the keys as a weight (n, Hkv * D).
+  std::vector<float> query(static_cast<std::size_t>(kv_heads * dim));
+  for (std::int64_t h = 0; h < query_heads; ++h) {
+    float* to = query.data() + h / group * dim;
+    for (std::int64_t d = 0; d < dim; ++d) to[d] += last[h * dim + d];
+  }
+  constexpr std::int64_t task_keys = 256;
+  const std::int64_t keys = k.rows();
+  parallel_for(threads_for(keys * kv_heads * dim), (keys + task_keys - 1) / task_keys,
+               [&](std::int64_t task, int) {
+                 const std::int64_t first = task * task_keys;
+                 multiply_few_rows({.x = query.data(),
+                                    .x_stride = kv_heads * dim,
+                                    .rows = 1,
+                                    .depth = kv_heads * dim,
+                                    .w = k.row_bytes(first),
+                                    .w_stride = k.row_stride,
+                                    .type = DType::f32,
+                                    .columns = std::min(task_keys, keys - first),
+                                    .out = out.as<float>() + first,
+                                    .out_stride = out.row_stride,
+                                    .accumulate = false});
+               });
 }
 
 void CpuDevice::pool(const View& scores, std::int64_t columns, int kernel, Pooling pooling,

@@ -41,22 +41,41 @@ HWY_INLINE Vector load(const hwy::float16_t* from) {
   return hn::PromoteTo(Floats(), hn::LoadU(halves, from));
 }
 
-/// 2^x for x up to about 127, with a relative error below 1.5e-7; 0 below -127 (so also for minus
-/// infinity), NaN for NaN. The polynomial is the minimax one of 2^f / 1 for |f| <= 1/2.
-HWY_INLINE Vector exp2(Vector x) {
+/// 2^(whole + fraction) for |fraction| <= 1/2 and -127 <= whole <= 127, by the polynomial of least
+/// relative error, 2e-9 before rounding. 2^-127 is taken as 0.
+HWY_INLINE Vector exp2_split(hn::Vec<hn::RebindToSigned<Floats>> whole, Vector fraction) {
   const Floats d;
   const hn::RebindToSigned<Floats> di;
-  x = hn::Max(hn::Set(d, -127.0F), x);  // this order keeps NaN on x86
-  const auto whole = hn::NearestInt(x);
-  const Vector f = hn::Sub(x, hn::ConvertTo(d, whole));
-  Vector y = hn::Set(d, 0.00133999266F);
-  y = hn::MulAdd(y, f, hn::Set(d, 0.00961848806F));
-  y = hn::MulAdd(y, f, hn::Set(d, 0.0555032879F));
-  y = hn::MulAdd(y, f, hn::Set(d, 0.240226469F));
-  y = hn::MulAdd(y, f, hn::Set(d, 0.693147206F));
-  y = hn::MulAdd(y, f, hn::Set(d, 1.0F));
+  Vector y = hn::Set(d, 0.000153460837F);
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0.00133999266F));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0.00961848806F));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0.0555032879F));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0.240226469F));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0.693147206F));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 1.0F));
   const auto exponent = hn::ShiftLeft<23>(hn::Add(whole, hn::Set(di, 127)));
   return hn::Mul(y, hn::BitCast(d, exponent));
+}
+
+/// 2^x for x up to 127; 0 below -127 (so also for minus infinity), NaN for NaN.
+HWY_INLINE Vector exp2(Vector x) {
+  const Floats d;
+  x = hn::Max(hn::Set(d, -127.0F), x);  // this order keeps NaN on x86
+  const auto whole = hn::NearestInt(x);
+  return exp2_split(whole, hn::Sub(x, hn::ConvertTo(d, whole)));
+}
+
+/// e^x for x up to 88; 0 far below, NaN for NaN. More exact than exp2(x * log2(e)) would be,
+/// because the product's rounding grows with x.
+HWY_INLINE Vector exp(Vector x) {
+  const Floats d;
+  x = hn::Max(hn::Set(d, -88.0F), x);
+  const auto whole = hn::NearestInt(hn::Mul(x, hn::Set(d, 1.44269504F)));
+  const Vector n = hn::ConvertTo(d, whole);
+  // ln 2 in two parts, the first of so few bits that n times it is exact.
+  Vector rest = hn::NegMulAdd(n, hn::Set(d, 0.693359375F), x);
+  rest = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4F), rest);
+  return exp2_split(whole, hn::Mul(rest, hn::Set(d, 1.44269504F)));
 }
 
 /// C = factor[row] * C + A B, or A B where `factor` is null.
