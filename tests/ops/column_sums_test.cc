@@ -137,8 +137,8 @@ TEST_P(ColumnSums, HeadSizesGroupsAndWeights) {
   const auto device = make();
   for (std::int64_t dim : {32, 64, 96, 128}) {
     for (std::int64_t group : {1, 2, 3, 4, 8}) {
-      for (std::int64_t rows : {8, 90, 201}) {
-        check(*device, {2 * group, 2, dim, 201, rows, /*weighted=*/true, group % 2 == 0});
+      for (std::int64_t rows : {8, 131}) {
+        check(*device, {2 * group, 2, dim, 131, rows, /*weighted=*/true, group % 2 == 0});
       }
     }
   }

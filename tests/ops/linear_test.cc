@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "ops/gemm.h"
 #include "ops/op_test.h"
 
 namespace fastkv::test {
@@ -104,6 +105,30 @@ TEST_P(Linear, ThreadsDoNotChangeResults) {
       const auto one = bits(run(*make(1), c, data));
       EXPECT_EQ(one, bits(run(*make(2), c, data))) << rows << " " << name_of(type);
       EXPECT_EQ(one, bits(run(*make(3), c, data))) << rows << " " << name_of(type);
+    }
+  }
+}
+
+class LinearBf16 : public Linear {};
+INSTANTIATE_TEST_SUITE_P(
+    Processor, LinearBf16,
+    testing::Values(DeviceCase{
+        "cpu", [](int threads) { return make_cpu_device({.threads = threads, .fast_bf16 = true}); },
+        true}));
+
+TEST_P(LinearBf16, BfloatProductsOfRoundedInputs) {
+  if (!has_bf16_gemm()) GTEST_SKIP() << "this processor has no bfloat16 instructions";
+  for (std::int64_t rows : {9, 65, 1100}) {
+    for (std::int64_t depth : {1, 8, 33, 500}) {
+      for (auto store : {Device::Store::overwrite, Device::Store::accumulate}) {
+        const Case c{rows, depth, {65, 3, 80}, DType::bf16, store};
+        Data data = inputs(c);
+        data.x = rounded(data.x, DType::bf16);  // what the device does to them
+        const std::vector<float> one = run(*make(1), c, data);
+        EXPECT_TRUE(near(one, expected(c, data), 4e-6, std::sqrt(static_cast<double>(depth))))
+            << rows << " x " << depth;
+        for (int threads : {2, 3}) EXPECT_EQ(bits(one), bits(run(*make(threads), c, data)));
+      }
     }
   }
 }

@@ -1,5 +1,10 @@
 #include "ops/op_test.h"
 
+#include "ops/simd_targets.h"
+// Before any of Highway's headers.
+#include <fmt/core.h>
+#include <hwy/highway.h>
+
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -36,9 +41,18 @@ std::vector<std::byte> download(Device& device, const View& from) {
 }  // namespace
 
 std::vector<DeviceCase> devices() {
-  return {{"cpu",
-           [](int threads) { return make_cpu_device({.threads = threads, .fast_bf16 = false}); },
-           /*has_threads=*/true}};
+  // The processor once for each instruction set that it has and the kernels are compiled for.
+  std::vector<DeviceCase> cases;
+  for (std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    cases.push_back({fmt::format("cpu_{}", hwy::TargetName(target)),
+                     [target](int threads) {
+                       hwy::SetSupportedTargetsForTest(target);
+                       hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+                       return make_cpu_device({.threads = threads, .fast_bf16 = false});
+                     },
+                     /*has_threads=*/true});
+  }
+  return cases;
 }
 
 Padded::Padded(Device& device, DType type, Shape shape, std::int64_t gap)
