@@ -133,8 +133,8 @@ class CheckpointSource : public TensorSource {
         continue;
       }
       fail(
-          "{}: the checkpoint has a tensor \"{}\", which {} with these settings (attention_bias: "
-          "{}) does not use; results would be wrong. Check config.json.",
+          "{}: tensor \"{}\" would be ignored for {} with attention_bias {}, and results would be "
+          "wrong; check config.json (biases are supported on q_proj, k_proj and v_proj).",
           files_.path().string(), name, config.architecture, config.attention_bias);
     }
   }

@@ -37,10 +37,6 @@ class LayerReader {
                                                 {prefix_ + "self_attn.k_proj.bias", kv_rows},
                                                 {prefix_ + "self_attn.v_proj.bias", kv_rows}};
       w.qkv_bias = source_.vector(parts);
-      // Some families have biases on all four projections, some on these three only.
-      if (source_.has(prefix_ + "self_attn.o_proj.bias")) {
-        w.output_bias = vector("self_attn.o_proj.bias", hidden);
-      }
     }
     w.output = stack({matrix("self_attn.o_proj.weight", hidden, q_rows)});
     w.mlp_norm = vector("post_attention_layernorm.weight", hidden);

@@ -18,7 +18,6 @@ struct LayerWeights {
   Matrix qkv;           // (Hq * D + 2 * Hkv * D, H), query rows first, then key, then value
   View qkv_bias;        // (Hq * D + 2 * Hkv * D), empty without bias
   Matrix output;        // (H, Hq * D)
-  View output_bias;     // (H), empty without bias
   View mlp_norm;        // (H)
   Matrix gate_up;       // (2 I, H), gate rows first
   Matrix down;          // (H, I)

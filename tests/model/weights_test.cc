@@ -166,7 +166,7 @@ TEST(Weights, RefusesTensorsThatWouldBeIgnoredWrongly) {
         "model.layers.1.mlp.down_proj.bias", "lm_head.bias"}) {
     Tensors tensors = small_tensors();
     tensors[name] = numbers({12}, 0);
-    expect_refused(tensors, {name, "does not use"});
+    expect_refused(tensors, {name, "would be ignored", "attention_bias false"});
   }
   Tensors tensors = small_tensors();
   tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = numbers({3}, 0);
@@ -185,14 +185,15 @@ TEST(Weights, ReadsAttentionBias) {
     tensors[p + "k_proj.bias"] = numbers({6}, 200);
     tensors[p + "v_proj.bias"] = numbers({6}, 300);
   }
-  const Weights three = load(tensors, config);
-  const View bias = three.layers[1].qkv_bias;
+  const Weights w = load(tensors, config);
+  const View bias = w.layers[1].qkv_bias;
   ASSERT_EQ(bias.shape, (Shape{24}));
   EXPECT_EQ(bias.as<float>()[0], 100);
   EXPECT_EQ(bias.as<float>()[11], 100 + 11.0f / 64.0f);
   EXPECT_EQ(bias.as<float>()[12], 200);
   EXPECT_EQ(bias.as<float>()[18], 300);
-  EXPECT_FALSE(three.layers[1].output_bias);
+  tensors["model.layers.1.self_attn.o_proj.bias"] = numbers({8}, 400);
+  expect_refused(tensors, {"o_proj.bias", "would be ignored"}, config);
 }
 
 TEST(Weights, KeepsMatricesWhereTheFileHasThem) {
