@@ -1,0 +1,309 @@
+// Properties of sessions that must hold for every method and every checkpoint.
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <random>
+
+#include "fastkv/engine.h"
+
+namespace fastkv {
+namespace {
+
+using nlohmann::json;
+
+Engine make_engine(std::int64_t threads = 0, const std::string& dtype = "float32",
+                   const std::string& model = "tests/fixtures/tiny-llama") {
+  EngineOptions options;
+  options.model = std::string(FASTKV_SOURCE_DIR) + "/" + model;
+  options.dtype = dtype;
+  options.threads = threads;
+  return Engine(options);
+}
+
+std::vector<TokenId> random_ids(std::int64_t n, unsigned seed, TokenId vocabulary = 512) {
+  std::mt19937 random(seed);
+  std::vector<TokenId> ids(static_cast<std::size_t>(n));
+  for (TokenId& id : ids) id = static_cast<TokenId>(random() % static_cast<unsigned>(vocabulary));
+  return ids;
+}
+
+json trace_of(Engine& engine, const MethodChoice& method, std::span<const TokenId> ids) {
+  Session session = engine.start(method, /*trace=*/true);
+  session.append(ids);
+  return json::parse(session.trace());
+}
+
+void expect_near(const std::vector<float>& a, const std::vector<float>& b, double tolerance) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], tolerance) << "logit " << i;
+}
+
+TEST(Session, RetainOneEqualsFull) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(150, 1);
+  const json full = trace_of(engine, {"full", {}}, ids);
+  for (const char* method : {"snapkv", "h2o", "streamingllm"}) {
+    const json got = trace_of(engine, {method, {{"retain", "1"}}}, ids);
+    EXPECT_EQ(got["kept"], full["kept"]) << method;
+    EXPECT_EQ(got["logits"], full["logits"]) << method;
+  }
+}
+
+TEST(Session, TspRateOneEqualsSnapKV) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(200, 2);
+  const json fastkv = trace_of(engine, {"fastkv", {{"tsp-rate", "1"}, {"retain", "0.2"}}}, ids);
+  const json snapkv = trace_of(engine, {"snapkv", {{"retain", "0.2"}}}, ids);
+  EXPECT_EQ(fastkv["kept"], snapkv["kept"]);
+  EXPECT_EQ(fastkv["logits"], snapkv["logits"]);
+  EXPECT_TRUE(fastkv["propagated"].empty());
+}
+
+TEST(Session, PropagationDoesNotDependOnRetain) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(200, 3);
+  const json low = trace_of(engine, {"fastkv", {{"retain", "0.1"}}}, ids);
+  const json all = trace_of(engine, {"fastkv", {{"retain", "1"}}}, ids);
+  EXPECT_EQ(low["propagated"], all["propagated"]);
+  EXPECT_EQ(all["kept"][0], nullptr);
+}
+
+TEST(Session, ContinuingEqualsOneLongerPrompt) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(131, 4);
+  Session whole = engine.start({"full", {}});
+  whole.append(ids);
+  // Around page and vector sizes, and token by token at the end.
+  Session parts = engine.start({"full", {}});
+  std::size_t at = 0;
+  for (const std::size_t n : {1, 63, 1, 64, 1, 1}) {
+    parts.append(std::span(ids).subspan(at, n));
+    at += n;
+  }
+  ASSERT_EQ(at, ids.size());
+  expect_near(parts.logits(), whole.logits(), 2e-4);
+  EXPECT_EQ(parts.position(), whole.position());
+}
+
+TEST(Session, ContinuesAfterCompression) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(300, 5);
+  for (const MethodInfo& method : engine.methods()) {
+    Session session = engine.start({method.name, {}});
+    session.append(std::span(ids).first(260));
+    const std::int64_t before = session.position();
+    session.append(std::span(ids).subspan(260));
+    EXPECT_EQ(session.position(), before + 40) << method.name;
+    for (const float logit : session.logits()) ASSERT_TRUE(std::isfinite(logit)) << method.name;
+  }
+}
+
+TEST(Session, ThreadCountDoesNotChangeResults) {
+  const auto ids = random_ids(333, 6);
+  std::vector<json> traces;
+  for (const int threads : {1, 2, 3}) {
+    Engine engine = make_engine(threads);
+    json all = json::array();
+    for (const MethodInfo& method : engine.methods())
+      all.push_back(trace_of(engine, {method.name, {}}, ids));
+    traces.push_back(std::move(all));
+  }
+  EXPECT_EQ(traces[0], traces[1]);
+  EXPECT_EQ(traces[0], traces[2]);
+}
+
+TEST(Session, OddPromptLengthsUnderEveryMethod) {
+  Engine engine = make_engine();
+  for (const std::int64_t n : {1, 2, 7, 8, 9, 10, 15, 16, 17, 63, 64, 65, 127, 128, 129, 257}) {
+    const auto ids = random_ids(n, static_cast<unsigned>(n));
+    for (const MethodInfo& method : engine.methods()) {
+      SCOPED_TRACE(method.name + " " + std::to_string(n));
+      Session session = engine.start({method.name, {}}, /*trace=*/true);
+      session.append(ids);
+      GenerateOptions generate;
+      generate.max_tokens = 3;
+      generate.ignore_eos = true;
+      EXPECT_EQ(session.generate(generate).ids.size(), 3U);
+      const json trace = json::parse(session.trace());
+      for (const json& heads : trace["kept"]) {
+        if (heads.is_null()) continue;
+        for (const json& head : heads) {
+          EXPECT_TRUE(std::is_sorted(head.begin(), head.end()));
+          EXPECT_EQ(head.back(), n - 1) << "the window is always kept";
+        }
+      }
+    }
+  }
+}
+
+TEST(Session, ManySequencesDecodeTogetherAsAlone) {
+  Engine engine = make_engine();
+  const char* methods[] = {"full", "fastkv", "h2o", "streamingllm"};
+  std::vector<Session> together, alone;
+  for (int i = 0; i < 4; ++i) {
+    const auto ids = random_ids(40 + 50 * i, static_cast<unsigned>(i));
+    together.push_back(engine.start({methods[i], {}}));
+    alone.push_back(engine.start({methods[i], {}}));
+    together.back().append(ids);
+    alone.back().append(ids);
+  }
+  std::vector<Session*> all;
+  for (Session& s : together) all.push_back(&s);
+  for (TokenId step = 0; step < 5; ++step) {
+    const std::vector<TokenId> tokens = {step, 10 + step, 20 + step, 30 + step};
+    Session::step(all, tokens);
+    for (std::size_t i = 0; i < alone.size(); ++i) {
+      Session* one = &alone[i];
+      Session::step({&one, 1}, {&tokens[i], 1});
+      expect_near(together[i].logits(), alone[i].logits(), 2e-4);
+    }
+  }
+}
+
+TEST(Session, DroppedEntriesAreFree) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(640, 8);
+  Session full = engine.start({"full", {}});
+  Session tenth = engine.start({"snapkv", {{"retain", "0.1"}}});
+  full.append(ids);
+  tenth.append(ids);
+  EXPECT_EQ(full.report().kv_bytes, full.report().kv_bytes_full);
+  EXPECT_EQ(tenth.report().kv_bytes * 10, full.report().kv_bytes);
+}
+
+TEST(Session, SlidingWindowIsHonoured) {
+  // A copy of the config with a window: a prompt within it must not notice, a longer one must.
+  const auto config = std::filesystem::temp_directory_path() / "fastkv_window_config.json";
+  json shape = {{"architectures", {"MistralForCausalLM"}},
+                {"model_type", "mistral"},
+                {"hidden_act", "silu"},
+                {"vocab_size", 512},
+                {"hidden_size", 64},
+                {"intermediate_size", 128},
+                {"num_hidden_layers", 3},
+                {"num_attention_heads", 4},
+                {"num_key_value_heads", 2},
+                {"head_dim", 32},
+                {"rms_norm_eps", 1e-5},
+                {"rope_theta", 10000.0},
+                {"max_position_embeddings", 4096},
+                {"sliding_window", 50}};
+  std::ofstream(config) << shape.dump();
+  EngineOptions options;
+  options.random_weights = config.string();
+  options.dtype = "float32";
+  Engine windowed(options);
+  options.no_sliding_window = true;
+  Engine whole(options);
+  const auto logits = [](Engine& engine, std::span<const TokenId> ids, std::size_t first) {
+    Session session = engine.start({"full", {}});
+    session.append(ids.first(first));
+    if (first < ids.size()) session.append(ids.subspan(first));
+    return session.logits();
+  };
+  const auto ids = random_ids(120, 9);
+  expect_near(logits(windowed, std::span(ids).first(50), 50),
+              logits(whole, std::span(ids).first(50), 50), 1e-5);
+  EXPECT_NE(logits(windowed, ids, 120), logits(whole, ids, 120));
+  // Cached entries outside the window do not count either.
+  expect_near(logits(windowed, ids, 120), logits(windowed, ids, 77), 2e-4);
+  std::filesystem::remove(config);
+}
+
+TEST(Session, SamplingIsReproducible) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(64, 10);
+  const auto draw = [&](std::int64_t seed) {
+    Session session = engine.start({"fastkv", {}});
+    session.append(ids);
+    GenerateOptions generate;
+    generate.max_tokens = 20;
+    generate.ignore_eos = true;
+    generate.sampling = {.temperature = 1.0,
+                         .top_k = 50,
+                         .top_p = 0.95,
+                         .min_p = 0.01,
+                         .repeat_penalty = 1.1,
+                         .seed = seed};
+    return session.generate(generate).ids;
+  };
+  EXPECT_EQ(draw(1), draw(1));
+  EXPECT_NE(draw(1), draw(2));
+}
+
+// bfloat16 weights and cache keep the text that float32 gives, on a real model under full KV.
+TEST(Session, Bfloat16KeepsGreedyText) {
+  Engine engine = make_engine(0, "bfloat16", "models/" FASTKV_DEFAULT_MODEL);
+  std::ifstream file(std::string(FASTKV_SOURCE_DIR) + "/models/" FASTKV_DEFAULT_MODEL
+                                                      "/golden.jsonl");
+  std::string line;
+  int rows = 0;
+  while (std::getline(file, line)) {
+    const json row = json::parse(line);
+    Session session = engine.start({"full", {}});
+    session.append(row["ids"].get<std::vector<TokenId>>());
+    GenerateOptions generate;
+    generate.max_tokens = static_cast<std::int64_t>(row["out"]["full"]["ids"].size());
+    const Generation answer = session.generate(generate);
+    EXPECT_EQ(answer.ids, row["out"]["full"]["ids"].get<std::vector<TokenId>>()) << "row " << rows;
+    EXPECT_EQ(answer.text, row["out"]["full"]["text"].get<std::string>()) << "row " << rows;
+    ++rows;
+  }
+  EXPECT_GE(rows, 10);
+}
+
+// The oracle's text of a trained model, in float32, under each method that golden.jsonl has.
+TEST(Session, Float32MatchesTheOracleOnATrainedModel) {
+  Engine engine = make_engine(0, "float32", "models/" FASTKV_DEFAULT_MODEL);
+  std::ifstream file(std::string(FASTKV_SOURCE_DIR) + "/models/" FASTKV_DEFAULT_MODEL
+                                                      "/golden.jsonl");
+  std::string line;
+  for (int rows = 0; rows < 6 && std::getline(file, line); ++rows) {
+    const json row = json::parse(line);
+    const std::string prompt =
+        row["chat"].get<bool>()
+            ? engine.text().render_chat(std::vector<ChatMessage>{{"user", row["prompt"]}})
+            : row["prompt"].get<std::string>();
+    EXPECT_EQ(engine.text().encode(prompt), row["ids"].get<std::vector<TokenId>>())
+        << "row " << rows;
+    for (const auto& [name, want] : row["out"].items()) {
+      MethodChoice method{name.substr(0, name.find('_')), {}};
+      for (const auto& [key, value] : want["options"].items()) {
+        std::string option = key;
+        std::replace(option.begin(), option.end(), '_', '-');
+        method.options[option] = value.dump();
+      }
+      Session session = engine.start(method);
+      session.append(row["ids"].get<std::vector<TokenId>>());
+      GenerateOptions generate;
+      generate.max_tokens = static_cast<std::int64_t>(want["ids"].size());
+      EXPECT_EQ(session.generate(generate).ids, want["ids"].get<std::vector<TokenId>>())
+          << name << " row " << rows;
+    }
+  }
+}
+
+TEST(Session, RefusesBadPromptsInASentence) {
+  Engine engine = make_engine();
+  Session session = engine.start({"full", {}});
+  const auto refuses = [&](std::vector<TokenId> ids, const std::string& words) {
+    try {
+      session.append(ids);
+      ADD_FAILURE() << "accepted: " << words;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
+    }
+  };
+  refuses({}, "empty");
+  refuses({1, 512}, "outside the vocabulary");
+  refuses({-1}, "outside the vocabulary");
+  refuses(std::vector<TokenId>(8193, 1), "--max-positions");
+  EXPECT_THROW(session.generate({}), Error);
+  EXPECT_THROW(session.logits(), Error);
+}
+
+}  // namespace
+}  // namespace fastkv
