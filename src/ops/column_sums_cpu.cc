@@ -91,14 +91,18 @@ bool take_rows(const Call& call, std::int64_t row, std::int64_t end_row, std::in
   return true;
 }
 
-/// log_sum (Hq, rows): log of the softmax denominators, base 2.
-void compute_log_sums(const Call& call, int threads, std::span<Scratch> scratch, float* log_sum) {
+/// Partial softmaxes of the rows in work: (Hq, spans, min(rows, group_rows), max and sum).
+std::int64_t partial_size(const Call& call) {
+  return call.query_heads * call.spans * std::min(call.args.rows, group_rows) * 2;
+}
+
+/// log_sum (Hq, rows): log of the softmax denominators, base 2; partial (partial_size) scratch.
+void compute_log_sums(const Call& call, int threads, std::span<Scratch> scratch, float* partial,
+                      float* log_sum) {
   const std::int64_t rows = call.args.rows;
   const std::int64_t kept = std::min(rows, group_rows);
-  // (Hq, spans, kept, max and sum)
-  std::vector<float> partial(static_cast<std::size_t>(call.query_heads * call.spans * kept * 2));
   const auto of = [&](std::int64_t head, std::int64_t span) {
-    return partial.data() + (head * call.spans + span) * kept * 2;
+    return partial + (head * call.spans + span) * kept * 2;
   };
   for (std::int64_t first = 0; first < rows; first += kept) {
     const std::int64_t last = std::min(first + kept, rows);
@@ -154,12 +158,14 @@ void CpuDevice::column_sums(const ColumnSumArgs& args) {
   assert(args.rows >= 0 && args.rows <= args.q.rows());
   const Call call(args);
   const auto scratch = thread_scratch(Workspace::bytes(call.dim));
-  auto* log_sum =
-      shared_scratch_.reserve_array<float>(static_cast<std::size_t>(call.query_heads * args.rows));
-  if (args.log_sum_exp) {
+  const bool given = static_cast<bool>(args.log_sum_exp);
+  const std::int64_t log_sum_size = call.query_heads * args.rows;
+  auto* log_sum = shared_scratch_.reserve_array<float>(
+      static_cast<std::size_t>(log_sum_size + (given ? 0 : partial_size(call))));
+  if (given) {
     take_given_log_sums(call, log_sum);
   } else {
-    compute_log_sums(call, threads_, scratch, log_sum);
+    compute_log_sums(call, threads_, scratch, /*partial=*/log_sum + log_sum_size, log_sum);
   }
   std::vector<float> weights(args.row_weights.begin(), args.row_weights.end());
   if (weights.empty()) weights.assign(static_cast<std::size_t>(args.rows), 1.0F);
