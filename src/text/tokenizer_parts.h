@@ -29,8 +29,15 @@ struct TokenizerParts {
 /// tokenizer.json with a BPE model. `where` names the file in messages.
 TokenizerParts tokenizer_from_json(const Json& file, std::string_view where);
 
-/// tokenizer.model through the SentencePiece library.
-TokenizerParts tokenizer_from_sentencepiece(const std::filesystem::path& path);
+/// Who encodes text for a SentencePiece model.
+enum class SentencePieceUse {
+  own_where_equal,  // our BPE for models that it reproduces, the library for others
+  library,
+};
+
+/// tokenizer.model, read by the SentencePiece library.
+TokenizerParts tokenizer_from_sentencepiece(
+    const std::filesystem::path& path, SentencePieceUse use = SentencePieceUse::own_where_equal);
 
 /// One entry of a SentencePiece vocabulary; the index is the id.
 struct SentencePiece {

@@ -195,8 +195,6 @@ TEST(Tokenizer, MetaspacePreTokenizer) {
   EXPECT_EQ(make(file).encode("ab ab", Special::parse), (Ids{263, 264}));
 }
 
-/// The words that a pre-tokenizer makes, seen through tokens of single bytes and `ignore_merges`
-/// words is hard; a merge of every pair of letters shows where words end.
 TEST(Tokenizer, SplitBehaviors) {
   auto file = test::tiny_byte_level({{"a", "-"}, {"-", "b"}, {"-", "-"}});
   // a- 256, -b 257, -- 258: which pairs may merge shows where the text was cut.
