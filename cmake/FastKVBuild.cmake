@@ -32,16 +32,32 @@ function(fastkv_module name)
   endforeach()
 endfunction()
 
-# fastkv_library(module...): the static library `fastkv` made of those modules.
+# fastkv_library(MODULES module... DEPENDS target...): the static library `fastkv` made of those
+# modules, and its CMake package.
 function(fastkv_library)
+  cmake_parse_arguments(arg "" "" "MODULES;DEPENDS" ${ARGN})
   add_library(fastkv STATIC)
   add_library(fastkv::fastkv ALIAS fastkv)
   target_include_directories(
     fastkv PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_compile_features(fastkv PUBLIC cxx_std_20)
-  foreach(module ${ARGN})
-    target_link_libraries(fastkv PRIVATE fastkv_${module})
+  foreach(module ${arg_MODULES})
+    # Their objects only: the modules themselves are not installed.
+    target_sources(fastkv PRIVATE $<TARGET_OBJECTS:fastkv_${module}>)
   endforeach()
+  target_link_libraries(fastkv PRIVATE ${arg_DEPENDS})
+
+  include(CMakePackageConfigHelpers)
+  set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/fastkv)
+  configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/fastkv-config.cmake.in
+                                ${PROJECT_BINARY_DIR}/fastkv-config.cmake INSTALL_DESTINATION ${package_dir})
+  write_basic_package_version_file(${PROJECT_BINARY_DIR}/fastkv-config-version.cmake
+                                   COMPATIBILITY SameMinorVersion)
+  install(TARGETS fastkv EXPORT fastkv ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT fastkv NAMESPACE fastkv:: DESTINATION ${package_dir} FILE fastkv-targets.cmake)
+  install(FILES ${PROJECT_BINARY_DIR}/fastkv-config.cmake ${PROJECT_BINARY_DIR}/fastkv-config-version.cmake
+                ${PROJECT_SOURCE_DIR}/cmake/FindDNNL.cmake DESTINATION ${package_dir})
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/fastkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 endfunction()
 
 # fastkv_tests(NAME USES module... [DEPENDS target...]): tests/NAME/*_test.cc as one program,
