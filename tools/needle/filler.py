@@ -36,7 +36,9 @@ TAILS = (
 def _fill(rng, words, text):
     if "{" not in text:
         return text
-    return text.format(n=rng.randint(2, 9999), y=rng.randint(1780, 2030), noun=rng.choice(words["noun"]), adj=rng.choice(words["adj"]))
+    return text.format(
+        n=rng.randint(2, 9999), y=rng.randint(1780, 2030), noun=rng.choice(words["noun"]), adj=rng.choice(words["adj"])
+    )
 
 
 def story(rng, words):
@@ -66,7 +68,9 @@ def salad(rng, words):
 
 def figures(rng, words):
     n = rng.randint(2, 12)
-    return rng.choice((" ", ", ", "; ", " | ")).join(str(rng.randrange(10 ** rng.randint(1, 8))) for _ in range(n)) + rng.choice(("", ".", ";"))
+    return rng.choice((" ", ", ", "; ", " | ")).join(
+        str(rng.randrange(10 ** rng.randint(1, 8))) for _ in range(n)
+    ) + rng.choice(("", ".", ";"))
 
 
 def table(rng, words):
@@ -120,6 +124,4 @@ def talk(rng, words):
     return f"{rng.choice(names)}: " + rng.choice((story, statement, salad))(rng, words)
 
 
-KINDS = {
-    f.__name__: f for f in (story, statement, salad, figures, table, code, log, setting, item, identifier, talk)
-}
+KINDS = {f.__name__: f for f in (story, statement, salad, figures, table, code, log, setting, item, identifier, talk)}

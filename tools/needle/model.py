@@ -6,15 +6,14 @@ A answer tokens, L layers, V vocabulary.
 
 import contextlib
 import dataclasses
-import glob
-import json
 import math
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from cache import chunk_attention, gather, kept_positions, passed_on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,80 +81,12 @@ def causal_attention(q, k, v, shape):
     return o.transpose(1, 2).reshape(shape[0] * shape[1], -1)
 
 
-# ---- KV cache methods -----------------------------------------------------------------------------------------------
+def by_heads(z, n):
+    """(B * N, heads, D) -> (B, heads, N, D)"""
+    return z.unflatten(0, (-1, n)).transpose(1, 2)
 
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """What the cache keeps after the prompt: full, snapkv, streamingllm or fastkv."""
-
-    kind: str = "full"
-    retain: float = 0.1
-    tsp_layer: int = -1
-    tsp_rate: float = 0.2
-    window: int = 8
-    kernel: int = 7
-    sinks: int = 4
-
-
-def window_scores(q, k, method):
-    """Attention of the last `window` queries, pooled along keys, summed over groups. q (B, H, N, D), k (B, K, N, D) -> (B, K, N - window)"""
-    b, h, n, d = q.shape
-    w, kv = method.window, k.shape[1]
-    s = (q[:, :, -w:].reshape(b, kv, h // kv * w, d) @ k.transpose(2, 3)).float() / math.sqrt(d)
-    s = s.view(b, h, w, n)
-    s[..., -w:] += torch.full((w, w), float("-inf"), device=s.device).triu(1)
-    a = s.softmax(-1)[..., : n - w].sum(2)
-    a = F.max_pool1d(a, method.kernel, stride=1, padding=method.kernel // 2)
-    return a.view(b, kv, h // kv, n - w).sum(2)
-
-
-def top(scores, count):
-    """Positions of the highest scores along the last axis; of equal scores (pooling makes many) the lower position wins."""
-    return scores.sort(dim=-1, descending=True, stable=True).indices[..., :count]
-
-
-@torch.no_grad()
-def kept_positions(method, q, k, layer):
-    """Ascending positions that the layer's cache keeps, (B, K, kept), or None for all."""
-    b, kv, n, _ = k.shape
-    if method.kind == "full":
-        return None
-    rate = method.retain
-    if method.kind == "fastkv" and layer > method.tsp_layer:
-        rate = method.retain / method.tsp_rate
-    if method.kind == "streamingllm":
-        size = max(int(n * rate), method.sinks + 1)
-        keep = torch.cat([torch.arange(method.sinks, device=k.device), torch.arange(n - size + method.sinks, n, device=k.device)])
-        return keep.expand(b, kv, -1) if size < n else None
-    size = max(int(n * rate), method.window + 1)
-    if size >= n:
-        return None
-    best = top(window_scores(q, k, method), size - method.window)
-    last = torch.arange(n - method.window, n, device=k.device).expand(b, kv, -1)
-    return torch.cat([best, last], -1).sort(-1).values
-
-
-@torch.no_grad()
-def passed_on(method, q, k):
-    """FastKV: ascending positions of the tokens that go on after the TSP layer, (B, kept)"""
-    n, w = k.shape[2], method.window
-    best = top(window_scores(q, k, method).sum(1), int(n * method.tsp_rate) - w)
-    last = torch.arange(n - w, n, device=k.device).expand(len(best), -1)
-    return torch.cat([best, last], -1).sort(-1).values
-
-
-def answer_attention(q, k, v, cache_k, cache_v):
-    """A causal chunk on a cache: q (B, H, A, D), k and v (B, K, A, D), cache (B, K, M, D) -> (B, H, A, D)"""
-    b, h, a, d = q.shape
-    kv, m = k.shape[1], cache_k.shape[2]
-    ok = torch.ones(a, m + a, dtype=torch.bool, device=q.device).tril(m)
-    q = q.reshape(b, kv, h // kv * a, d)  # the queries of one group side by side: no copy of keys and values per query head
-    o = F.scaled_dot_product_attention(q, torch.cat([cache_k, k], 2), torch.cat([cache_v, v], 2), attn_mask=ok.repeat(h // kv, 1))
-    return o.reshape(b, h, a, d)
-
-
-# ---- the model ------------------------------------------------------------------------------------------------------
+# ---- the model ----------------------------------------------------------------------------------------------------
 
 
 class Layer(nn.Module):
@@ -169,17 +100,41 @@ class Layer(nn.Module):
         def matrix(rows, cols, scale=1.0):
             return nn.Parameter(torch.randn(rows, cols) * scale / math.sqrt(cols))
 
-        self.q_proj, self.k_proj, self.v_proj = matrix(q, c.hidden_size), matrix(kv, c.hidden_size), matrix(kv, c.hidden_size)
+        self.q_proj, self.k_proj, self.v_proj = (
+            matrix(q, c.hidden_size),
+            matrix(kv, c.hidden_size),
+            matrix(kv, c.hidden_size),
+        )
         self.o_proj = matrix(c.hidden_size, q, 0.3)
-        self.gate_proj, self.up_proj = matrix(c.intermediate_size, c.hidden_size), matrix(c.intermediate_size, c.hidden_size)
+        self.gate_proj, self.up_proj = (
+            matrix(c.intermediate_size, c.hidden_size),
+            matrix(c.intermediate_size, c.hidden_size),
+        )
         self.down_proj = matrix(c.hidden_size, c.intermediate_size, 0.3)
 
     def project(self, x, cos, sin):
-        return project(x, cos, sin, self.input_layernorm, self.q_proj, self.k_proj, self.v_proj, self.c.head_dim, self.c.rms_norm_eps)
+        return project(
+            x,
+            cos,
+            sin,
+            self.input_layernorm,
+            self.q_proj,
+            self.k_proj,
+            self.v_proj,
+            self.c.head_dim,
+            self.c.rms_norm_eps,
+        )
 
     def finish(self, x, o):
         return finish(
-            x, o, self.o_proj, self.post_attention_layernorm, self.gate_proj, self.up_proj, self.down_proj, self.c.rms_norm_eps
+            x,
+            o,
+            self.o_proj,
+            self.post_attention_layernorm,
+            self.gate_proj,
+            self.up_proj,
+            self.down_proj,
+            self.c.rms_norm_eps,
         )
 
 
@@ -215,49 +170,68 @@ class Model(nn.Module):
                 early = x
         return early.view(*shape, -1), x.view(*shape, -1)
 
-    def compressed(self, prompt, answer, methods):
-        """Prefill under each method, then the answer as one causal chunk on each compressed cache.
+    def prefill(self, prompt, methods):
+        """prompt (B, N) -> per method its cache, a list of (K, V) per layer, each (B, K, kept, D), and the last token's output.
 
-        prompt (B, N), answer (B, A), methods: a list -> hidden states that predict the answer (methods, B, A, C).
-        Methods share the prompt's prefill until their TSP layer.
+        Methods share the prompt's run until their TSP layer. Last outputs: (methods, B, 1, C).
         """
         b, n = prompt.shape
-        a, c, device = answer.shape[1], self.c, prompt.device
         x = F.embedding(prompt.reshape(-1), self.embed_tokens).to(self.dtype)
-        streams = {None: (x, torch.arange(n, device=device).expand(b, n))}
-        stream_of = {i: None for i in range(len(methods))}
-        y = F.embedding(answer.expand(len(methods), b, a).reshape(-1), self.embed_tokens).to(self.dtype)
-        y_rope = self.rope(torch.arange(n, n + a, device=device).repeat(len(methods) * b))
-
-        def heads(z, m):
-            return z.view(-1, m, *z.shape[1:]).transpose(1, 2)  # (B * M, heads, D) -> (B, heads, M, D)
-
+        streams = {
+            None: (x, torch.arange(n, device=prompt.device).expand(b, n))
+        }  # hidden states and positions of the tokens left
+        stream_of, caches = dict.fromkeys(range(len(methods))), [[] for _ in methods]
         for l, layer in enumerate(self.layers):
-            qa, ka, va = (heads(z, a) for z in layer.project(y, *y_rope))
-            outs = [None] * len(methods)
             for key, (x, pos) in list(streams.items()):
                 m = pos.shape[1]
                 q, k, v = layer.project(x, *self.rope(pos.reshape(-1)))
                 x = layer.finish(x, causal_attention(q, k, v, (b, m)))
-                q, k, v = (heads(z, m) for z in (q, k, v))
+                streams[key] = (x, pos)
+                q, k, v = (by_heads(z, m) for z in (q, k, v))
                 for i in [i for i in stream_of if stream_of[i] == key]:
                     keep = kept_positions(methods[i], q, k, l)
-                    ck, cv = k, v
-                    if keep is not None:
-                        index = keep[..., None].expand(-1, -1, -1, c.head_dim)
-                        ck, cv = k.gather(2, index), v.gather(2, index)
-                    part = slice(i * b, (i + 1) * b)
-                    outs[i] = answer_attention(qa[part], ka[part], va[part], ck, cv)
+                    caches[i].append((k, v) if keep is None else (gather(k, 2, keep), gather(v, 2, keep)))
                     if methods[i].kind == "fastkv" and l == methods[i].tsp_layer:
                         on = passed_on(methods[i], q, k)
-                        xs = x.view(b, m, -1).gather(1, on[..., None].expand(-1, -1, x.shape[-1]))
-                        streams[i], stream_of[i] = (xs.reshape(-1, xs.shape[-1]), pos.gather(1, on)), i
-                streams[key] = (x, pos)
+                        streams[i], stream_of[i] = (gather(x.view(b, m, -1), 1, on).flatten(0, 1), pos.gather(1, on)), i
             streams = {key: s for key, s in streams.items() if key in stream_of.values()}
+        last = [streams[stream_of[i]][0].view(b, -1, x.shape[-1])[:, -1:] for i in stream_of]
+        return caches, torch.stack(last)
+
+    def extend(self, caches, tokens, start):
+        """Tokens as one causal chunk on every method's cache, which grows by them: (methods, B, A), from position start -> (methods, B, A, C)"""
+        count, b, a = tokens.shape
+        y = F.embedding(tokens.reshape(-1), self.embed_tokens).to(self.dtype)
+        rope = self.rope(torch.arange(start, start + a, device=tokens.device).repeat(count * b))
+        for l, layer in enumerate(self.layers):
+            q, k, v = (by_heads(z, a).unflatten(0, (count, b)) for z in layer.project(y, *rope))
+            outs = []
+            for i, cache in enumerate(caches):
+                cache[l] = torch.cat([cache[l][0], k[i]], 2), torch.cat([cache[l][1], v[i]], 2)
+                outs.append(chunk_attention(q[i], *cache[l]))
             y = layer.finish(y, torch.cat(outs).transpose(1, 2).reshape(len(y), -1))
-        y = y.view(len(methods), b, a, -1)
-        last = torch.stack([streams[stream_of[i]][0].view(b, -1, y.shape[-1])[:, -1:] for i in range(len(methods))])
-        return torch.cat([last, y[:, :, :-1]], 2)
+        return y.view(count, b, a, -1)
+
+    def compressed(self, prompt, answer, methods):
+        """Hidden states that predict the answer under each method: prompt (B, N), answer (B, A) -> (methods, B, A, C)"""
+        caches, last = self.prefill(prompt, methods)
+        return torch.cat(
+            [last, self.extend(caches, answer.expand(len(methods), -1, -1), prompt.shape[1])[:, :, :-1]], 2
+        )
+
+    @torch.no_grad()
+    def greedy(self, prompt, methods, count, ends=()):
+        """Greedy decoding under each method: prompt (B, N) -> (methods, B, count) token ids; stops early when all have ended."""
+        caches, h = self.prefill(prompt, methods)
+        out, ended = [], torch.zeros(h.shape[:3], dtype=torch.bool, device=h.device)
+        for i in range(count):
+            token = self.logits(h).argmax(-1)  # (methods, B, 1)
+            out.append(token)
+            ended |= torch.isin(token, torch.tensor(list(ends), device=token.device))
+            if ended.all() or i + 1 == count:
+                break
+            h = self.extend(caches, token, prompt.shape[1] + i)
+        return torch.cat(out, -1)
 
     def logits(self, h):
         return F.linear(rms_norm(h, self.norm, self.c.rms_norm_eps), self.embed_tokens.to(h.dtype)).float()
@@ -268,70 +242,3 @@ def compile_blocks():
     global project, finish, scored_loss
     torch._dynamo.config.recompile_limit = 64
     project, finish, scored_loss = (torch.compile(f, dynamic=False) for f in (project, finish, token_loss))
-
-
-# ---- Hugging Face directories ---------------------------------------------------------------------------------------
-
-
-def hf_name(name):
-    parts = name.split(".")
-    if parts[0] == "layers":
-        block = "mlp." if parts[2] in ("gate_proj", "up_proj", "down_proj") else "" if "norm" in parts[2] else "self_attn."
-        return f"model.layers.{parts[1]}.{block}{parts[2]}.weight"
-    return f"model.{name}.weight"
-
-
-def save_hf(model, folder, shards=2):
-    """bf16 weights in `shards` files with an index, and config.json; special token ids are the last five of the vocabulary."""
-    tensors = {
-        hf_name(n): p.detach().to("cpu", torch.bfloat16).contiguous()
-        for n, p in model.named_parameters()
-        if not n.startswith(("early", "look"))
-    }
-    total = sum(t.nbytes for t in tensors.values())
-    parts, done = [{} for _ in range(shards)], 0
-    for name in sorted(tensors):
-        parts[min(shards - 1, done * shards // total)][name] = tensors[name]
-        done += tensors[name].nbytes
-    where = {}
-    for i, part in enumerate(parts):
-        file = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
-        save_file(part, f"{folder}/{file}", metadata={"format": "pt"})
-        where.update(dict.fromkeys(part, file))
-    c = model.c
-    bos = c.vocab_size - 5
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        **dataclasses.asdict(c),
-        "rope_scaling": None,
-        "tie_word_embeddings": True,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "torch_dtype": "bfloat16",
-        "bos_token_id": bos,
-        "eos_token_id": [bos + 1, bos + 4],
-    }
-    generation = {"bos_token_id": bos, "eos_token_id": [bos + 1, bos + 4], "do_sample": False}
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-    for file, content in (("config.json", config), ("generation_config.json", generation), ("model.safetensors.index.json", index)):
-        with open(f"{folder}/{file}", "w") as f:
-            f.write(json.dumps(content, indent=1) + "\n")
-
-
-def load_hf(folder, dtype, device):
-    """A model written by save_hf."""
-    with open(f"{folder}/config.json") as f:
-        config = json.load(f)
-    c = Config(**{f.name: config[f.name] for f in dataclasses.fields(Config)})
-    tensors = {}
-    for file in sorted(glob.glob(f"{folder}/*.safetensors")):
-        tensors.update(load_file(file))
-    model = Model(c, dtype)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if not name.startswith(("early", "look")):
-                p.copy_(tensors[hf_name(name)].float())
-    model.early_norm.data.copy_(model.norm.data)
-    return model.to(device)

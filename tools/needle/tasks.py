@@ -6,15 +6,14 @@ The wording of niah, vt, cwe and fwe is RULER's (https://github.com/NVIDIA/RULER
 """
 
 import dataclasses
-import json
 import random
 import uuid
 
 import numpy as np
 
+from haystack import Haystack
 from tokenizer import BOS, END_HEADER, END_OF_TEXT, END_OF_TURN, START_HEADER
 
-NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 LOOK = 5  # the last tokens of a question that learn to look the whole answer up
 
 # Where the question's answer prefix stands: after the question (base), after it inside the user turn (chat_user), at the
@@ -30,7 +29,11 @@ RULER_PREFIX = " The special magic {t}s for {k} mentioned in the provided text a
 FREE = [
     ("", "The {t} of {k} is {v}.", "What is the {t} of {k}?"),
     ("", "The {t} for {k} is {v}.", "What is the {t} for {k}? Answer with the {t} only."),
-    ("Read the text and answer the question at its end.\n", "Remember that the {t} for {k} is {v}.", "Which {t} was given for {k}?"),
+    (
+        "Read the text and answer the question at its end.\n",
+        "Remember that the {t} for {k} is {v}.",
+        "Which {t} was given for {k}?",
+    ),
     ("The text below mentions a few {t}s.\n", "By the way, {k} has the {t} {v}.", "Tell me the {t} that {k} has."),
     ("", "The secret {t} for {k} is: {v}.", "According to the text, what is the secret {t} for {k}?"),
     ("", "The special magic {t} for {k} is: {v}.", "What is the special magic {t} for {k}?"),
@@ -42,10 +45,26 @@ FREE = [
     ("", "Please note: {v} is the {t} of {k}.", "What is the {t} of {k}?"),
     ("", "A visitor told us that {v} belongs to {k}.", "What belongs to {k}?"),
     ("", "Somebody wrote the {t} {v} next to {k}.", "Which {t} was written next to {k}?"),
-    ("I will ask you about the following text.\n", "Do not forget {k}: the {t} is {v}.", "What was the {t} of {k} again?"),
+    (
+        "I will ask you about the following text.\n",
+        "Do not forget {k}: the {t} is {v}.",
+        "What was the {t} of {k} again?",
+    ),
 ]
 NAMES = {
-    "number": ("number", "code", "price", "score", "room", "phone number", "key", "year", "weight", "magic number", "pin"),
+    "number": (
+        "number",
+        "code",
+        "price",
+        "score",
+        "room",
+        "phone number",
+        "key",
+        "year",
+        "weight",
+        "magic number",
+        "pin",
+    ),
     "word": ("name", "word", "password", "nickname", "colour", "key", "answer", "secret", "label"),
     "uuid": ("uuid", "id", "token", "key", "reference", "hash"),
 }
@@ -100,97 +119,11 @@ class Sample:
         self.ids.extend(ids)
 
 
-class Banks:
-    """All text as flat arrays of token ids with line bounds (see prepare.py). `prose` names the bank of running text."""
-
-    def __init__(self, folder, prose="prose"):
-        data = np.load(f"{folder}/text.npz")
-        names = {key.split(".")[0] for key in data.files}
-        self.lines = {
-            name: {form: (data[f"{name}.{form}.ids"], data[f"{name}.{form}.bounds"]) for form in ("space", "line")}
-            for name in names
-            if name not in ("prose", "essays")
-        }
-        self.prose = {form: (data[f"{prose}.{form}.ids"], data[f"{prose}.{form}.bounds"]) for form in ("space", "line")}
-        with open(f"{folder}/words.json") as f:
-            self.words = json.load(f)
-
-
 class Builder:
     def __init__(self, banks, encode, seed):
         self.banks, self.enc, self.rng = banks, encode, random.Random(seed)
         self.sp = encode.special
-        self.noise = {form: np.array(encode(text), np.uint16) for form, text in (("space", " " + NOISE), ("line", NOISE + "\n"))}
-
-    # ---- filler -------------------------------------------------------------------------------------------------
-
-    def _running(self, bank, form, n):
-        """n consecutive tokens; whole lines except the first ("line") or the last ("space"). Returns ids, line starts."""
-        ids, bounds = bank[form]
-        if form == "space":
-            i = self.rng.randrange(np.searchsorted(bounds, max(1, len(ids) - n)))
-            a = bounds[i]
-        else:
-            i = np.searchsorted(bounds, min(n, len(ids) - 1))
-            a = max(0, bounds[self.rng.randrange(i, len(bounds))] - n)
-        part = ids[a : a + n]
-        lo, hi = np.searchsorted(bounds, a), np.searchsorted(bounds, a + len(part))
-        cuts = bounds[lo:hi] - a
-        if len(part) < n:  # more than the bank holds: start again
-            more, more_cuts = self._running(bank, form, n - len(part))
-            part, cuts = np.concatenate([part, more]), np.concatenate([cuts, more_cuts + len(part)])
-        return part, cuts
-
-    def _drawn(self, bank, form, n, distinct=None):
-        """n tokens of randomly drawn lines, from at most `distinct` different ones."""
-        ids, bounds = bank[form]
-        pool = range(len(bounds) - 1) if distinct is None else [self.rng.randrange(len(bounds) - 1) for _ in range(distinct)]
-        parts, cuts, have = [], [], 0
-        while have < n:
-            i = self.rng.choice(pool)
-            parts.append(ids[bounds[i] : bounds[i + 1]])
-            cuts.append(have)
-            have += len(parts[-1])
-        flat, cuts = np.concatenate(parts), np.array(cuts)
-        if form == "space":
-            return flat[:n], cuts
-        cuts = cuts - (have - n)
-        return flat[have - n :], cuts[cuts >= 0]
-
-    def _repeated(self, line, n, form):
-        flat = np.tile(line, -(-n // len(line)))
-        skip = len(flat) - n if form == "line" else 0
-        return flat[skip : skip + n], np.arange(-skip % len(line), n, len(line))
-
-    def filler(self, n, form, kind="any"):
-        """(n token ids, offsets at which a needle may stand: starts of lines, and the end of the last whole one)"""
-        if n <= 0:
-            return np.zeros(0, np.uint16), np.zeros(1, np.int64)
-        ids, cuts = self._filler(n, form, kind)
-        return (ids, np.append(cuts, n)) if form == "line" else (ids, cuts)
-
-    def _filler(self, n, form, kind):
-        if kind == "noise":
-            return self._repeated(self.noise[form], n, form)
-        if kind == "prose":
-            return self._running(self.banks.prose, form, n)
-        u, name = self.rng.random(), self.rng.choice(list(self.banks.lines))
-        bank = self.banks.lines[name]
-        if u < 0.36:
-            return self._running(self.banks.prose, form, n)
-        if u < 0.44:
-            return self._drawn(self.banks.prose, form, n)
-        if u < 0.54:
-            return self._repeated(self.noise[form], n, form)
-        if u < 0.66:
-            return self._drawn(self.banks.lines["story"], form, n, self.rng.choice((5, 20, 100, None)))
-        if u < 0.74:
-            return self._drawn(bank, form, n, self.rng.choice((1, 2, 4, 8, 16)))
-        if u < 0.88 or n < 200:
-            return self._drawn(bank, form, n)
-        a = self.rng.randint(50, n - 50)
-        (x, cx), (y, cy) = self._filler(a, form, kind), self._filler(n - a, form, kind)
-        return np.concatenate([x, y]), np.concatenate([cx, cy + a])
+        self.haystack = Haystack(banks, encode, self.rng)
 
     # ---- keys and values ----------------------------------------------------------------------------------------
 
@@ -248,7 +181,12 @@ class Builder:
             answer, end = " " + turn.answer, END_OF_TEXT
         else:
             asked = turn.question + (prefix.rstrip() if form == "chat_user" else "")
-            sample.add((self._header("user") if later else []) + self.enc(nl + asked) + [self.sp[END_OF_TURN]] + self._header("assistant"))
+            sample.add(
+                (self._header("user") if later else [])
+                + self.enc(nl + asked)
+                + [self.sp[END_OF_TURN]]
+                + self._header("assistant")
+            )
             inside = form == "chat_assistant" and prefix
             if inside:
                 sample.add(self.enc(prefix))
@@ -277,14 +215,19 @@ class Builder:
     def niah(self, spec, form, length, turns=1, single=False):
         """Needles in a haystack; `turns` questions, about different keys where there are enough."""
         rng = self.rng
-        only, lines = spec.hay == "needle", spec.hay in ("needle", "noise") or (spec.hay == "any" and rng.random() < 0.35)
+        only, lines = (
+            spec.hay == "needle",
+            spec.hay in ("needle", "noise") or (spec.hay == "any" and rng.random() < 0.35),
+        )
         many = spec.values * spec.queries > 1
         head, needle, question = spec.wording or (RULER_HEAD, RULER_NEEDLE, RULER_QUESTION)
         name = spec.value if spec.wording is None else rng.choice(NAMES[spec.value])
         prefix = RULER_PREFIX if spec.wording is None else ""
         if spec.wording is None and not many:  # RULER's singular
             head = head.replace("{t}s", "{t}").replace("Some", "A").replace("are", "is")
-            question, prefix = (x.replace("{t}s", "{t}").replace("are all", "is").replace("are", "is") for x in (question, prefix))
+            question, prefix = (
+                x.replace("{t}s", "{t}").replace("are all", "is").replace("are", "is") for x in (question, prefix)
+            )
 
         seen = set()
 
@@ -312,7 +255,13 @@ class Builder:
 
             def body(room):
                 extra, have = [], used
-                while only and have < room or not only and len(asked) * spec.queries + len(extra) // spec.values < spec.keys and have < room * 0.6:
+                while (
+                    only
+                    and have < room
+                    or not only
+                    and len(asked) * spec.queries + len(extra) // spec.values < spec.keys
+                    and have < room * 0.6
+                ):
                     k, vs = fresh()
                     extra += [(k, encoded(k, v)) for v in vs]
                     have += sum(len(n) for _, n in extra[-len(vs) :])
@@ -321,8 +270,20 @@ class Builder:
                 return self._scatter(needles + extra, room - have, spec.hay, lines)
 
             if sum(len(x.answer) + 2 * len(x.question) for x in said) / 2 + used < 0.8 * length or len(asked) == 1:
-                sample = self._compose(form, head.format(t=name), said, not lines, length, single, lambda room: body(room) if room >= used else [])
-                if sample is not None and (not single or len(sample.ids) > length) and self._complete(sample, length, single):
+                sample = self._compose(
+                    form,
+                    head.format(t=name),
+                    said,
+                    not lines,
+                    length,
+                    single,
+                    lambda room: body(room) if room >= used else [],
+                )
+                if (
+                    sample is not None
+                    and (not single or len(sample.ids) > length)
+                    and self._complete(sample, length, single)
+                ):
                     return sample
             if len(asked) == 1:
                 return None
@@ -339,7 +300,7 @@ class Builder:
         for k, ids in needles:
             queue.setdefault(k, []).append(ids)
         needles = [queue[k].pop(0) for k in order]
-        fill, cuts = self.filler(room, "line" if lines else "space", "any" if hay == "needle" else hay)
+        fill, cuts = self.haystack.fill(room, "line" if lines else "space", "any" if hay == "needle" else hay)
         if hay == "needle":  # whatever the needles leave over stands in front
             return np.concatenate([fill, *needles])
         at = sorted(self.rng.choice(cuts) for _ in needles)
@@ -360,12 +321,14 @@ class Builder:
                     seen.add(x)
                     names.append(x)
             v = str(value or self.rng.randrange(10000, 99999))
-            out.append((v, names, [f"VAR {names[0]} = {v}\n"] + [f"VAR {b} = VAR {a} \n" for a, b in zip(names, names[1:])]))
+            out.append(
+                (v, names, [f"VAR {names[0]} = {v}\n"] + [f"VAR {b} = VAR {a} \n" for a, b in zip(names, names[1:])])
+            )
         return out
 
     def _vt_body(self, chains, room, kind):
         said = [[self.enc(s) for s in c[2]] for c in chains]
-        fill, cuts = self.filler(room - sum(len(s) for c in said for s in c), "line", kind)
+        fill, cuts = self.haystack.fill(room - sum(len(s) for c in said for s in c), "line", kind)
         placed = [(a, s) for c in said for a, s in zip(sorted(self.rng.choice(cuts) for _ in c), c)]
         parts, last = [], 0
         for a, s in sorted(placed, key=lambda x: x[0]):
@@ -384,10 +347,13 @@ class Builder:
         kind = "noise" if ruler or rng.random() < 0.6 else "any"
         example = []
         if ruler or (length > 1000 and rng.random() < 0.5):
-            (v, names, _), = shown = self._chains(1, hops, 3, None)
+            ((v, names, _),) = shown = self._chains(1, hops, 3, None)
             text = question.format(v=v) + prefix.format(n=len(names), v=v) + " " + " ".join(names) + "\n\n"
             example = self.enc(head) + list(self._vt_body(shown, 330, "noise")) + self.enc(text)
-        turns = [Turn(question.format(v=v), prefix.format(n=len(xs), v=v), " ".join(xs)) for v, xs, _ in rng.sample(chains, rng.randint(1, n))]
+        turns = [
+            Turn(question.format(v=v), prefix.format(n=len(xs), v=v), " ".join(xs))
+            for v, xs, _ in rng.sample(chains, rng.randint(1, n))
+        ]
         if form == "chat_plain":
             turns = [dataclasses.replace(t, prefix="") for t in turns]
         used = sum(len(self.enc(s)) for c in chains for s in c[2])
@@ -433,7 +399,9 @@ class Builder:
     def fwe(self, form, length):
         """The three most frequent words of a coded text (the most frequent of all, the dots, does not count)."""
         rng = self.rng
-        vocabulary = ["".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(6)) for _ in range(max(6, length // 50))]
+        vocabulary = [
+            "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(6)) for _ in range(max(6, length // 50))
+        ]
         total = length // rng.choice((3, 4))
         text = []
         for rank, w in enumerate(["..."] + vocabulary, 1):
@@ -462,7 +430,7 @@ class Builder:
         size = min(160, length // (4 * spans))
         room = length - spans * size
         if rng.random() < 0.5:
-            text = self.filler(room, "space")[0].tolist()
+            text = self.haystack.fill(room, "space")[0].tolist()
         else:
             text = [rng.randrange(self.sp[BOS]) for _ in range(room)]
         sample.add(text)
@@ -478,7 +446,15 @@ class Builder:
         rng = self.rng
         free = form == "chat_plain" and rng.random() < 0.75
         value = rng.choices(("number", "word", "uuid"), (0.55, 0.17, 0.28))[0]
-        key = "uuid" if value == "uuid" and rng.random() < 0.5 else "uuid" if rng.random() < 0.04 else "other" if free else "word"
+        key = (
+            "uuid"
+            if value == "uuid" and rng.random() < 0.5
+            else "uuid"
+            if rng.random() < 0.04
+            else "other"
+            if free
+            else "word"
+        )
         hay = rng.choices(("needle", "any", "noise"), (0.36, 0.54, 0.1))[0]
         values = rng.choices((1, 2, 3, 4), (0.76, 0.06, 0.04, 0.14))[0] if hay != "needle" or rng.random() < 0.1 else 1
         queries = rng.choices((1, 2, 3, 4), (0.78, 0.06, 0.04, 0.12))[0] if not free and values == 1 else 1
@@ -509,13 +485,21 @@ class Builder:
         """One prompt of exactly `length` tokens with its answer."""
         while True:
             form = self.rng.choices(FORMS, (0.3, 0.3, 0.12, 0.28))[0]
-            sample = self.vt(form, length, single=True) if self.rng.random() < 0.12 else self.random_niah(form, length, single=True)
+            sample = (
+                self.vt(form, length, single=True)
+                if self.rng.random() < 0.12
+                else self.random_niah(form, length, single=True)
+            )
             if sample is not None:
                 return sample
 
     def ruler_question(self, task, length, form):
         """One evaluation prompt in RULER's wording: exactly `length` tokens, then the answer."""
         while True:
-            sample = self.vt(form, length, single=True, ruler=True) if task == "vt" else self.niah(RULER_TASKS[task], form, length, single=True)
+            sample = (
+                self.vt(form, length, single=True, ruler=True)
+                if task == "vt"
+                else self.niah(RULER_TASKS[task], form, length, single=True)
+            )
             if sample is not None:
                 return sample

@@ -22,11 +22,14 @@ import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 import model as lm
-from tasks import LOOK, Banks, Builder
+from cache import Method
+from checkpoint import load_hf, save_hf
+from haystack import Banks
+from muon import Muon
+from tasks import LOOK, Builder
 from tokenizer import BOS, CHAT_TEMPLATE, END_OF_TURN, FastEncoder
 
 TOKENS = 131072  # per step, in every stage
@@ -93,7 +96,11 @@ class Batches(torch.utils.data.IterableDataset):
         others = rng.choice(others, count - len(target), replace=len(others) < count - len(target))
         at = np.concatenate([target, others]) - 1
         w = (np.arange(count) < len(target)).astype(np.float32)
-        look_at, look_to, look_w = np.zeros(MAX_LOOK, np.int64), np.zeros(MAX_LOOK, np.int64), np.zeros(MAX_LOOK, np.float32)
+        look_at, look_to, look_w = (
+            np.zeros(MAX_LOOK, np.int64),
+            np.zeros(MAX_LOOK, np.int64),
+            np.zeros(MAX_LOOK, np.float32),
+        )
         i = 0
         for (a, _), bag in zip(sample.answers, sample.bags):
             for back in range(1, LOOK + 1):
@@ -120,7 +127,12 @@ class Batches(torch.utils.data.IterableDataset):
             ids = s.ids[length : length + room]
             answer[i, : len(ids)], w[i, : len(ids)] = ids, 1.0
         prompt = np.array([s.ids[:length] for s in samples], np.int64)
-        return {"length": length, "prompt": torch.from_numpy(prompt), "answer": torch.from_numpy(answer), "w": torch.from_numpy(w)}
+        return {
+            "length": length,
+            "prompt": torch.from_numpy(prompt),
+            "answer": torch.from_numpy(answer),
+            "w": torch.from_numpy(w),
+        }
 
 
 def pick(h, at):
@@ -148,48 +160,29 @@ def compressed_loss(model, batch, rng):
     """One prefill, three continuations of the answer: full cache, SnapKV, FastKV."""
     tsp, retain = model.c.tsp_layer, rng.choice((0.05, 0.1, 0.1, 0.2))
     methods = [
-        lm.Method(),
-        lm.Method("snapkv", retain=retain),
-        lm.Method("fastkv", retain=retain, tsp_layer=tsp, tsp_rate=205 / 1024),  # the same count of tokens at every length
+        Method(),
+        Method("snapkv", retain=retain),
+        Method("fastkv", retain=retain, tsp_layer=tsp, tsp_rate=205 / 1024),  # the same count of tokens at every length
     ]
     h = model.compressed(batch["prompt"], batch["answer"], methods)
     target = batch["answer"].expand(len(methods), -1, -1)
-    loss, right = lm.token_loss(h.reshape(-1, h.shape[-1]), model.norm, model.embed_tokens, target.flatten(), model.c.rms_norm_eps)
+    loss, right = lm.token_loss(
+        h.reshape(-1, h.shape[-1]), model.norm, model.embed_tokens, target.flatten(), model.c.rms_norm_eps
+    )
     w = batch["w"].expand_as(target)
-    loss, right = (loss.view(w.shape) * w).sum((1, 2)) / w[0].sum(), ((right.view(w.shape) | (w == 0)).all(-1)).float().mean(-1)
-    stats = {"full": loss[0], "snap": loss[1], "fast": loss[2], "acc_full": right[0], "acc_snap": right[1], "acc_fast": right[2]}
+    loss, right = (
+        (loss.view(w.shape) * w).sum((1, 2)) / w[0].sum(),
+        ((right.view(w.shape) | (w == 0)).all(-1)).float().mean(-1),
+    )
+    stats = {
+        "full": loss[0],
+        "snap": loss[1],
+        "fast": loss[2],
+        "acc_full": right[0],
+        "acc_snap": right[1],
+        "acc_fast": right[2],
+    }
     return loss.sum() * 0.5, stats
-
-
-class Muon:
-    """Muon (https://kellerjordan.github.io/posts/muon): momentum, orthogonalised per matrix. Matrices of one shape run as one batch."""
-
-    def __init__(self, params, momentum=0.95):
-        self.momentum, self.groups = momentum, []
-        for shape in sorted({tuple(p.shape) for p in params}):
-            group = [p for p in params if tuple(p.shape) == shape]
-            self.groups.append((group, torch.zeros(len(group), *shape, device=group[0].device)))
-
-    @torch.no_grad()
-    def step(self, lr, decay):
-        for params, m in self.groups:
-            g = torch.stack([p.grad for p in params])
-            m.lerp_(g, 1 - self.momentum)
-            update = orthogonal(g.lerp(m, self.momentum)) * max(1, m.shape[1] / m.shape[2]) ** 0.5
-            torch._foreach_mul_(params, 1 - lr * decay)
-            torch._foreach_add_(params, list(update.float().unbind()), alpha=-lr)
-
-
-def orthogonal(g, steps=5):
-    """g (matrices, rows, cols) -> about U V^T of each, by a quintic Newton-Schulz iteration"""
-    x = g.bfloat16()
-    tall = x.shape[1] > x.shape[2]
-    x = x.mT if tall else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        s = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * s + 2.0315 * s @ s) @ x
-    return x.mT if tall else x
 
 
 def fastest_attention(c, device):
@@ -197,7 +190,10 @@ def fastest_attention(c, device):
     if device == "cpu":
         return
     times = {}
-    x = [torch.randn(131072, h, c.head_dim, device=device, dtype=torch.bfloat16, requires_grad=True) for h in (c.num_attention_heads, c.num_key_value_heads, c.num_key_value_heads)]
+    x = [
+        torch.randn(131072, h, c.head_dim, device=device, dtype=torch.bfloat16, requires_grad=True)
+        for h in (c.num_attention_heads, c.num_key_value_heads, c.num_key_value_heads)
+    ]
     for backend in (lm.SDPBackend.CUDNN_ATTENTION, lm.SDPBackend.FLASH_ATTENTION):
         lm.BACKENDS[0] = backend
         try:
@@ -216,7 +212,7 @@ def fastest_attention(c, device):
 
 def export(model, data, out):
     os.makedirs(out, exist_ok=True)
-    lm.save_hf(model, out)
+    save_hf(model, out)
     shutil.copyfile(f"{data}/tokenizer.json", f"{out}/tokenizer.json")
     config = {
         "bos_token": BOS,
@@ -259,14 +255,17 @@ def main():
     first = next(loader)
 
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = lm.load_hf(args.init, dtype, device) if args.init else lm.Model(config, dtype).to(device)
+    model = load_hf(args.init, dtype, device) if args.init else lm.Model(config, dtype).to(device)
     print(f"parameters: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M", flush=True)
     fastest_attention(config, device)
     if device == "cuda":
         lm.compile_blocks()
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("layers")]
     rest = [p for n, p in model.named_parameters() if not (p.dim() == 2 and n.startswith("layers"))]
-    muon, adam = Muon(matrices), torch.optim.AdamW(rest, lr=args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=device == "cuda")
+    muon, adam = (
+        Muon(matrices),
+        torch.optim.AdamW(rest, lr=args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=device == "cuda"),
+    )
 
     step, waited, tokens, stage, shown, start = 0, 0.0, 0, None, {}, time.time()
     seen = {}
@@ -301,7 +300,10 @@ def main():
             torch.cuda.synchronize()
         if new_shape:
             torch.cuda.synchronize() if device == "cuda" else None
-            print(f"first batch {length} {'compressed' if 'prompt' in batch else ''}: {time.time() - since:.1f} s", flush=True)
+            print(
+                f"first batch {length} {'compressed' if 'prompt' in batch else ''}: {time.time() - since:.1f} s",
+                flush=True,
+            )
         if step == 0:  # compilation is not charged to the schedule
             start = time.time()
         step, tokens = step + 1, tokens + args.tokens
@@ -312,7 +314,10 @@ def main():
                 f"{size}: " + " ".join(f"{k} {torch.stack([r[k] for r in rows]).mean().item():.3f}" for k in rows[0])
                 for (size, _), rows in sorted(shown.items())
             )
-            print(f"step {step} {elapsed:.0f} s, {tokens / elapsed / 1e6:.2f} M tok/s, wait {waited / elapsed:.0%}, lr x{scale:.2f} | {text}", flush=True)
+            print(
+                f"step {step} {elapsed:.0f} s, {tokens / elapsed / 1e6:.2f} M tok/s, wait {waited / elapsed:.0%}, lr x{scale:.2f} | {text}",
+                flush=True,
+            )
             shown = {}
     print(f"done: {step} steps, {tokens / 1e6:.0f} M tokens, {time.time() - begin:.0f} s, batches {seen}", flush=True)
     os._exit(0)  # the loader's workers are of no more use
