@@ -63,8 +63,13 @@ void run(const AttentionArgs& args, const Task& task) {
   tile.end = end.data();
 
   if (task.chunk + 1 == chunks_of(unit)) {
-    attend_few(tile, source.k, source.k_stride, source.v, source.v_stride, DType::f32,
-               source.cached.length, unit.segment->rows);
+    attend_few(tile, {.keys = source.k,
+                      .key_stride = source.k_stride,
+                      .values = source.v,
+                      .value_stride = source.v_stride,
+                      .type = DType::f32,
+                      .first_key = source.cached.length,
+                      .count = unit.segment->rows});
     return;
   }
   const PageLayout& layout = args.layout;
@@ -75,9 +80,16 @@ void run(const AttentionArgs& args, const Task& task) {
     const std::int64_t page_left = layout.page_tokens - entry % layout.page_tokens;
     const std::int64_t count = std::min({max_decode_keys, page_left, last - entry});
     const std::byte* key = cached_key(source, entry);
-    attend_few(tile, key, tile.dim, key + layout.value_offset(), tile.dim, layout.type, entry,
-               count);
-    entry += count;
+    const std::int64_t next = entry + count;
+    attend_few(tile, {.keys = key,
+                      .key_stride = tile.dim,
+                      .values = key + layout.value_offset(),
+                      .value_stride = tile.dim,
+                      .type = layout.type,
+                      .first_key = entry,
+                      .count = count,
+                      .next_keys = next < last ? cached_key(source, next) : nullptr});
+    entry = next;
   }
 }
 

@@ -6,6 +6,7 @@
 #define HWY_TARGET_INCLUDE "ops/attention_kernels.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h:
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -203,13 +204,33 @@ void add_columns(const QueryTile& tile, const float* packed, std::int64_t first_
 
 // Decoding: no packing, because each key meets only a few queries.
 
-/// logits[i, e] = q[i] . keys[e] for `group` rows of q.
+/// A run's arrays as numbers of their type.
+template <class T>
+struct TypedRun {
+  explicit TypedRun(const KeyRun& run)
+      : keys(static_cast<const T*>(run.keys)),
+        values(static_cast<const T*>(run.values)),
+        next_keys(static_cast<const T*>(run.next_keys == nullptr ? run.keys : run.next_keys)) {}
+  const T* keys;
+  const T* values;
+  const T* next_keys;
+};
+
+/// Asks for a row of `dim` numbers that will be read soon.
+template <class T>
+HWY_INLINE void prefetch_row(const T* row, std::int64_t dim) {
+  constexpr std::int64_t line = 64 / sizeof(T);
+  for (std::int64_t d = 0; d < dim; d += line) hwy::Prefetch(row + d);
+}
+
+/// logits[i, e] = q[i] . keys[e] for `group` rows of q. Fetches the values meanwhile.
 template <int group, class T>
-HWY_INLINE void few_logits(const float* q, std::int64_t dim, const T* keys, std::int64_t stride,
-                           std::int64_t count, float* logits) {
+HWY_INLINE void few_logits(const float* q, std::int64_t dim, const KeyRun& run, float* logits) {
   const Floats d;
-  for (std::int64_t e = 0; e < count; ++e) {
-    const T* key = keys + e * stride;
+  const TypedRun<T> typed(run);
+  for (std::int64_t e = 0; e < run.count; ++e) {
+    const T* key = typed.keys + e * run.key_stride;
+    prefetch_row(typed.values + e * run.value_stride, dim);
     Vector sum[group];
     for (int i = 0; i < group; ++i) sum[i] = hn::Zero(d);
     for (std::int64_t k = 0; k < dim; k += lanes) {
@@ -224,70 +245,71 @@ HWY_INLINE void few_logits(const float* q, std::int64_t dim, const T* keys, std:
   }
 }
 
-/// out[i] = factor[i] * out[i] + sum over e of p[i, e] values[e].
-template <int group, class T>
-HWY_INLINE void few_values(const float* p, const float* factor, const T* values,
-                           std::int64_t stride, std::int64_t count, std::int64_t dim, float* out) {
+/// Columns [k, k + width * lanes) of out[i] = factor[i] * out[i] + sum over e of p[i, e] values[e].
+template <int group, int width, class T>
+HWY_INLINE void few_value_columns(const float* p, const float* factor, const KeyRun& run,
+                                  std::int64_t k, std::int64_t dim, float* out) {
   const Floats d;
-  for (std::int64_t k = 0; k < dim; k += lanes) {
-    Vector sum[group];
-    for (int i = 0; i < group; ++i)
-      sum[i] = hn::Mul(hn::Set(d, factor[i]), hn::LoadU(d, out + i * dim + k));
-    for (std::int64_t e = 0; e < count; ++e) {
-      const Vector part = load(values + e * stride + k);
+  const TypedRun<T> typed(run);
+  Vector sum[group][width];
+  for (int i = 0; i < group; ++i)
+    for (int w = 0; w < width; ++w)
+      sum[i][w] = hn::Mul(hn::Set(d, factor[i]), hn::LoadU(d, out + i * dim + k + w * lanes));
+  for (std::int64_t e = 0; e < run.count; ++e) {
+    if (k == 0) prefetch_row(typed.next_keys + e * run.key_stride, dim);
+    Vector part[width];
 #pragma GCC unroll 4
-      for (int i = 0; i < group; ++i)
-        sum[i] = hn::MulAdd(hn::Set(d, p[i * max_decode_keys + e]), part, sum[i]);
+    for (int w = 0; w < width; ++w)
+      part[w] = load(typed.values + e * run.value_stride + k + w * lanes);
+#pragma GCC unroll 4
+    for (int i = 0; i < group; ++i) {
+      const Vector weight = hn::Set(d, p[i * max_decode_keys + e]);
+#pragma GCC unroll 4
+      for (int w = 0; w < width; ++w) sum[i][w] = hn::MulAdd(weight, part[w], sum[i][w]);
     }
-    for (int i = 0; i < group; ++i) hn::StoreU(sum[i], d, out + i * dim + k);
   }
+  for (int i = 0; i < group; ++i)
+    for (int w = 0; w < width; ++w) hn::StoreU(sum[i][w], d, out + i * dim + k + w * lanes);
 }
 
 template <int group, class T>
-HWY_INLINE void attend_rows(const DecodeTile& tile, std::int64_t first_row, const T* keys,
-                            std::int64_t key_stride, const T* values, std::int64_t value_stride,
-                            std::int64_t first_key, std::int64_t count) {
+HWY_INLINE void attend_rows(const DecodeTile& tile, std::int64_t first_row, const KeyRun& run) {
   HWY_ALIGN float logits[group * max_decode_keys];
   float factor[group];
-  const std::int64_t columns = (count + tile_columns - 1) / tile_columns * tile_columns;
+  const std::int64_t columns = (run.count + tile_columns - 1) / tile_columns * tile_columns;
   static_assert(max_decode_keys % tile_columns == 0);
-  few_logits<group>(tile.q + first_row * tile.dim, tile.dim, keys, key_stride, count, logits);
+  few_logits<group, T>(tile.q + first_row * tile.dim, tile.dim, run, logits);
   for (int i = 0; i < group; ++i) {
     const std::int64_t row = first_row + i;
     float* p = logits + i * max_decode_keys;
-    const std::int64_t begin = std::clamp<std::int64_t>(tile.begin[row] - first_key, 0, count);
-    const std::int64_t end = std::clamp<std::int64_t>(tile.end[row] - first_key, 0, count);
+    const std::int64_t begin =
+        std::clamp<std::int64_t>(tile.begin[row] - run.first_key, 0, run.count);
+    const std::int64_t end = std::clamp<std::int64_t>(tile.end[row] - run.first_key, 0, run.count);
     std::fill(p, p + begin, minus_infinity);
     std::fill(p + end, p + columns, minus_infinity);
     factor[i] = absorb(p, columns, tile.max[row], tile.sum[row]);
   }
-  few_values<group>(logits, factor, values, value_stride, count, tile.dim,
-                    tile.out + first_row * tile.dim);
+  float* out = tile.out + first_row * tile.dim;
+  std::int64_t k = 0;
+  for (; k + 2 * lanes <= tile.dim; k += 2 * lanes)
+    few_value_columns<group, 2, T>(logits, factor, run, k, tile.dim, out);
+  for (; k < tile.dim; k += lanes)
+    few_value_columns<group, 1, T>(logits, factor, run, k, tile.dim, out);
 }
 
 template <class T>
-void attend_few_typed(const DecodeTile& tile, const void* keys, std::int64_t key_stride,
-                      const void* values, std::int64_t value_stride, std::int64_t first_key,
-                      std::int64_t count) {
-  const auto* k = static_cast<const T*>(keys);
-  const auto* v = static_cast<const T*>(values);
+void attend_few_typed(const DecodeTile& tile, const KeyRun& run) {
   std::int64_t row = 0;
-  for (; row + 4 <= tile.rows; row += 4)
-    attend_rows<4>(tile, row, k, key_stride, v, value_stride, first_key, count);
-  for (; row + 2 <= tile.rows; row += 2)
-    attend_rows<2>(tile, row, k, key_stride, v, value_stride, first_key, count);
-  for (; row < tile.rows; ++row)
-    attend_rows<1>(tile, row, k, key_stride, v, value_stride, first_key, count);
+  for (; row + 4 <= tile.rows; row += 4) attend_rows<4, T>(tile, row, run);
+  for (; row + 2 <= tile.rows; row += 2) attend_rows<2, T>(tile, row, run);
+  for (; row < tile.rows; ++row) attend_rows<1, T>(tile, row, run);
 }
 
-void attend_few(const DecodeTile& tile, const void* keys, std::int64_t key_stride,
-                const void* values, std::int64_t value_stride, DType type, std::int64_t first_key,
-                std::int64_t count) {
-  if (type == DType::bf16) {
-    attend_few_typed<hwy::bfloat16_t>(tile, keys, key_stride, values, value_stride, first_key,
-                                      count);
+void attend_few(const DecodeTile& tile, const KeyRun& run) {
+  if (run.type == DType::bf16) {
+    attend_few_typed<hwy::bfloat16_t>(tile, run);
   } else {
-    attend_few_typed<float>(tile, keys, key_stride, values, value_stride, first_key, count);
+    attend_few_typed<float>(tile, run);
   }
 }
 
@@ -317,11 +339,8 @@ void add_columns(const QueryTile& tile, const float* packed, std::int64_t first_
                  const float* weight, const float* log_sum, double* sums) {
   HWY_DYNAMIC_DISPATCH(add_columns)(tile, packed, first_key, weight, log_sum, sums);
 }
-void attend_few(const DecodeTile& tile, const void* keys, std::int64_t key_stride,
-                const void* values, std::int64_t value_stride, DType type, std::int64_t first_key,
-                std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(attend_few)
-  (tile, keys, key_stride, values, value_stride, type, first_key, count);
+void attend_few(const DecodeTile& tile, const KeyRun& run) {
+  HWY_DYNAMIC_DISPATCH(attend_few)(tile, run);
 }
 
 }  // namespace fastkv

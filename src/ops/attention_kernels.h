@@ -77,10 +77,18 @@ struct DecodeTile {
 constexpr std::int64_t decode_dim_step = 16;
 constexpr std::int64_t max_decode_keys = 64;
 
-/// keys, values (count, D) of `type` and the given row strides; the first is key `first_key`;
-/// count <= max_decode_keys
-void attend_few(const DecodeTile& tile, const void* keys, std::int64_t key_stride,
-                const void* values, std::int64_t value_stride, DType type, std::int64_t first_key,
-                std::int64_t count);
+/// Keys and values (count, D) of `type`, at most max_decode_keys of them; the first is key number
+/// `first_key`. `next_keys` is where the keys of a following call will be: they are prefetched.
+struct KeyRun {
+  const void* keys = nullptr;
+  std::int64_t key_stride = 0;
+  const void* values = nullptr;
+  std::int64_t value_stride = 0;
+  DType type = DType::f32;
+  std::int64_t first_key = 0;
+  std::int64_t count = 0;
+  const void* next_keys = nullptr;  // may be null
+};
+void attend_few(const DecodeTile& tile, const KeyRun& run);
 
 }  // namespace fastkv

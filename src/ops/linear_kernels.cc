@@ -91,9 +91,11 @@ HWY_INLINE void multiply_outputs(const FewRows& args, std::int64_t column) {
 
 template <class T>
 void multiply_typed(const FewRows& args) {
+  // One row is bound by reading the weight; with more, sums of several outputs share each vector
+  // of x.
   std::int64_t column = 0;
   if (args.rows > 1) {
-    for (; column + 2 <= args.columns; column += 2) multiply_outputs<2, T>(args, column);
+    for (; column + 3 <= args.columns; column += 3) multiply_outputs<3, T>(args, column);
   }
   for (; column < args.columns; ++column) multiply_outputs<1, T>(args, column);
 }

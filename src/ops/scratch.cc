@@ -9,7 +9,8 @@ namespace fastkv {
 std::shared_ptr<void> allocate_aligned(std::size_t bytes) {
   constexpr std::size_t alignment = 64;
   // aligned_alloc wants a multiple of the alignment, and a size of zero still needs an address.
-  if (bytes > SIZE_MAX - alignment) fail("not enough memory: {} bytes were needed", bytes);
+  constexpr std::size_t address_space = std::size_t{1} << 47;
+  if (bytes > address_space) fail("not enough memory: {} bytes were needed", bytes);
   const std::size_t rounded = (bytes + alignment) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, rounded);
   if (memory == nullptr) fail("not enough memory: {} bytes were needed", bytes);
