@@ -94,6 +94,20 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
   State& s = *state_;
   Engine::State& e = s.engine;
   check_ids(ids, s.cache.next_position, e.model.config);
+
+  if (s.cache.empty()) {
+    const auto tokens = static_cast<std::int64_t>(ids.size());
+    const std::size_t needed =
+        prefill_bytes(e.model.config, *e.device, e.layout, *s.method, tokens);
+    const std::size_t free = e.device->free_memory();
+    if (needed > free) {
+      fail(
+          "a prompt of {} tokens needs {:.1f} GiB of memory, but {:.1f} GiB are free; shorten it, "
+          "keep a "
+          "smaller share of it, or choose a smaller model",
+          tokens, static_cast<double>(needed) / 0x1p30, static_cast<double>(free) / 0x1p30);
+    }
+  }
   s.history.insert(s.history.end(), ids.begin(), ids.end());
 
   // A drawn token that has not been through the model yet goes first.

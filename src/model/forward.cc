@@ -127,7 +127,45 @@ Tensor last_logits(const Model& model, Device& device, const Rows& rows) {
   return logits;
 }
 
+/// Entries that all heads of all layers keep of a prompt.
+std::int64_t kept_entries(const ModelConfig& c, const Method& method, std::int64_t tokens) {
+  LayerContext at{.tokens = tokens, .prompt_tokens = tokens};
+  std::int64_t entries = 0;
+  for (at.layer = 0; at.layer < c.layers; ++at.layer) {
+    const Keep keep = method.keep(at);
+    const std::int64_t kept = std::min(keep.budget, at.tokens);
+    entries += kept * (keep.per_query_head && kept < at.tokens ? c.query_heads : c.kv_heads);
+    const auto go_on = method.go_on(at);
+    if (!go_on) continue;
+    if (go_on->restart) {
+      at = {.layer = -1,
+            .tokens = go_on->tokens,
+            .prompt_tokens = go_on->tokens,
+            .pass = at.pass + 1};
+      entries = 0;
+    } else {
+      at.tokens = go_on->tokens;
+    }
+  }
+  return entries;
+}
+
 }  // namespace
+
+std::size_t prefill_bytes(const ModelConfig& c, const Device& device, const PageLayout& layout,
+                          const Method& method, std::int64_t tokens) {
+  // As in embed() and make_scratch(): ids, two copies of hidden states and positions, one layer.
+  const std::int64_t per_token =
+      2 * c.hidden_size + c.hidden_size + c.qkv_rows() + c.query_heads * c.head_dim;
+  const std::int64_t chunk = 3 * c.intermediate_size * std::min(tokens, mlp_chunk);
+  const auto activations =
+      static_cast<std::size_t>(tokens * per_token + chunk) * size_of(device.activation_type());
+  const auto indices =
+      static_cast<std::size_t>(tokens * (3 + c.query_heads)) * sizeof(std::int32_t);
+  const auto entries = static_cast<std::size_t>(kept_entries(c, method, tokens));
+  return activations + indices +
+         entries * layout.bytes() / static_cast<std::size_t>(layout.page_tokens);
+}
 
 Tensor forward(const Model& model, Device& device, std::span<const Input> inputs,
                const PageLayout& layout, const Method* method, const ForwardHooks& hooks) {

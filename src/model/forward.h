@@ -42,6 +42,11 @@ struct ForwardHooks {
   std::function<void(double)> progress;                // share of the layers that are done
 };
 
+/// Bytes that a prefill of `tokens` tokens takes on a device beside the weights: hidden states and
+/// one layer's buffers, and the entries that every layer keeps.
+std::size_t prefill_bytes(const ModelConfig& config, const Device& device, const PageLayout& layout,
+                          const Method& method, std::int64_t tokens);
+
 /// The model, layer by layer, over the new tokens of one or more sequences. Each layer's keys and
 /// values are appended to the caches. With a method there must be one sequence with an empty cache:
 /// its prompt is compressed layer by layer, so that only one layer's full keys and values exist at

@@ -2,8 +2,10 @@
 
 #include <fmt/core.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 
 #include "ops/elementwise_kernels.h"
 #include "ops/gemm.h"
@@ -32,6 +34,17 @@ int CpuDevice::threads_for(std::int64_t work) const {
 std::span<Scratch> CpuDevice::thread_scratch(std::size_t bytes) {
   for (Scratch& scratch : thread_scratch_) scratch.reserve(bytes);
   return thread_scratch_;
+}
+
+std::size_t CpuDevice::free_memory() const {
+  // What Linux thinks it can give without swapping; elsewhere all that is installed.
+  std::ifstream meminfo("/proc/meminfo");
+  std::string line;
+  while (std::getline(meminfo, line)) {
+    if (line.starts_with("MemAvailable:")) return std::stoull(line.substr(13)) * 1024;
+  }
+  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 Tensor CpuDevice::empty(DType type, Shape shape) {

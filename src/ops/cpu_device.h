@@ -18,6 +18,7 @@ class CpuDevice final : public Device {
   std::string description() const override;
   DType activation_type() const override { return DType::f32; }
 
+  std::size_t free_memory() const override;
   Tensor empty(DType type, Shape shape) override;
   void upload(const void* host, const View& to) override;
   void download(const View& from, void* host) override;

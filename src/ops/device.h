@@ -92,6 +92,8 @@ class Device {
   virtual std::string description() const = 0;
   virtual DType activation_type() const = 0;
 
+  /// Bytes that can still be taken, as far as the system tells.
+  virtual std::size_t free_memory() const = 0;
   /// Uninitialised memory. Throws Error with the number of bytes where there is not enough.
   virtual Tensor empty(DType type, Shape shape) = 0;
   virtual void upload(const void* host, const View& to) = 0;

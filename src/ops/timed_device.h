@@ -21,6 +21,7 @@ class TimedDevice final : public Device {
 
   std::string description() const override { return device_.description(); }
   DType activation_type() const override { return device_.activation_type(); }
+  std::size_t free_memory() const override { return device_.free_memory(); }
   Tensor empty(DType type, Shape shape) override { return device_.empty(type, shape); }
   void upload(const void* host, const View& to) override { device_.upload(host, to); }
   void download(const View& from, void* host) override { device_.download(from, host); }

@@ -259,6 +259,14 @@ TEST_F(Cli, RefusesModelsItDoesNotKnow) {
   EXPECT_EQ(fastkv(with(json::object())).code, 0);
 }
 
+TEST_F(Cli, RefusesWhatDoesNotFitIntoMemory) {
+  std::string many = "[1";
+  for (int i = 0; i < 40'000'000; ++i) many += ",1";
+  expect_refused("run --model " + fixture + " --max-positions 2000000000 --prompt-ids " +
+                     file("long.json", many + "]"),
+                 "GiB are free");
+}
+
 TEST_F(Cli, MaxPositionsCanBeOverridden) {
   const std::string model = changed_model({{"max_position_embeddings", 8}});
   expect_refused("run --model " + model + " --prompt-ids " + ids(), "--max-positions 12");
