@@ -260,10 +260,14 @@ TEST_F(Cli, RefusesModelsItDoesNotKnow) {
 }
 
 TEST_F(Cli, RefusesWhatDoesNotFitIntoMemory) {
+  // Queries of 128 KiB a token: a million tokens need hundreds of GiB, the weights almost nothing.
+  json config = json::parse(std::ifstream(fixture + "/config.json"));
+  config.update(
+      {{"num_attention_heads", 512}, {"num_key_value_heads", 8}, {"num_hidden_layers", 1}});
   std::string many = "[1";
-  for (int i = 0; i < 40'000'000; ++i) many += ",1";
-  expect_refused("run --model " + fixture + " --max-positions 2000000000 --prompt-ids " +
-                     file("long.json", many + "]"),
+  for (int i = 0; i < 1'000'000; ++i) many += ",1";
+  expect_refused("run --random-weights " + file("wide.json", config.dump()) +
+                     " --max-positions 2000000 --prompt-ids " + file("long.json", many + "]"),
                  "GiB are free");
 }
 
