@@ -224,7 +224,7 @@ TEST_P(Attention, FreshPromptsOfOddLengths) {
   for (std::int64_t n : {1, 2, 7, 8, 9, 63, 64, 65, 129, 500}) {
     const Case c{4, 2, 32, {{n, {}}}};
     const Data data = inputs(c);
-    expect_defined(c, data, run(*device, c, data), 3e-6);
+    expect_defined(c, data, run(*device, c, data), 1e-5);
   }
 }
 
@@ -234,7 +234,7 @@ TEST_P(Attention, HeadSizesAndGroups) {
     for (std::int64_t group : {1, 2, 3, 4, 8}) {
       const Case c{2 * group, 2, dim, {{whole(60, 80), {}}, {3, {70, 33}}, {1, {1, 150}}}};
       const Data data = inputs(c);
-      expect_defined(c, data, run(*device, c, data), 3e-6);
+      expect_defined(c, data, run(*device, c, data), 1e-5);
     }
   }
 }
@@ -252,7 +252,7 @@ TEST_P(Attention, RaggedCachesAroundPages) {
             page,
             type};
         const Data data = inputs(c);
-        expect_defined(c, data, run(*device, c, data), 3e-6);
+        expect_defined(c, data, run(*device, c, data), 1e-5);
       }
     }
   }
@@ -263,7 +263,7 @@ TEST_P(Attention, CachePerQueryHead) {
   for (std::int64_t rows : {1, 9, 70}) {
     const Case c{4, 2, 32, {{rows, {5, 0, 64, 100}}, {1, {1, 2, 3, 4}}}, 32, DType::bf16};
     const Data data = inputs(c);
-    expect_defined(c, data, run(*device, c, data), 3e-6);
+    expect_defined(c, data, run(*device, c, data), 1e-5);
   }
 }
 
@@ -272,7 +272,7 @@ TEST_P(Attention, LongCacheIsSplitAndMerged) {
   for (DType type : {DType::f32, DType::bf16}) {
     const Case c{4, 1, 64, {{1, {5000}}, {3, {4097}}, {1, {2}}}, 128, type};
     const Data data = inputs(c);
-    expect_defined(c, data, run(*device, c, data), 3e-6);
+    expect_defined(c, data, run(*device, c, data), 1e-5);
   }
 }
 
@@ -281,7 +281,7 @@ TEST_P(Attention, SlidingWindow) {
   for (std::int64_t window : {1, 7, 64, 100}) {
     const Case c{4, 2, 32, {{300, {}}, {40, {90, 50}}, {1, {2000, 10}}}, 16, DType::f32, window};
     const Data data = inputs(c);
-    expect_defined(c, data, run(*device, c, data), 3e-6);
+    expect_defined(c, data, run(*device, c, data), 1e-5);
   }
 }
 
@@ -291,7 +291,7 @@ TEST_P(Attention, SoftmaxOfAlmostZeroOrOne) {
     const Case c{4, 2, 64, {{150, {}}, {1, {300, 40}}}, 16, DType::f32, 0, deviation};
     const Data data = inputs(c);
     // Logits of about `deviation` * 10 have float32 errors that exp() turns into relative ones.
-    expect_defined(c, data, run(*device, c, data), 2e-6 * deviation);
+    expect_defined(c, data, run(*device, c, data), 4e-6 * deviation);
   }
 }
 

@@ -110,7 +110,7 @@ class ColumnSums : public OpTest {
     return result;
   }
 
-  void check(Device& device, const Case& c, double tolerance = 3e-6) {
+  void check(Device& device, const Case& c, double tolerance = 1e-5) {
     const Data data = inputs(c);
     EXPECT_TRUE(near(run(device, c, data), expected(c, data), tolerance, 0.1)) << c;
   }
