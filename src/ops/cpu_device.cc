@@ -11,6 +11,14 @@
 #include "ops/gemm.h"
 
 namespace fastkv {
+namespace {
+
+std::size_t row_bytes(const View& view) {
+  if (view.rows() == 0) return 0;
+  return static_cast<std::size_t>(view.shape.count() / view.rows()) * size_of(view.type);
+}
+
+}  // namespace
 
 std::unique_ptr<Device> make_cpu_device(const CpuOptions& options) {
   return std::make_unique<CpuDevice>(options);
@@ -55,21 +63,18 @@ Tensor CpuDevice::empty(DType type, Shape shape) {
 }
 
 void CpuDevice::upload(const void* host, const View& to) {
-  const std::size_t row =
-      to.rows() == 0 ? 0
-                     : static_cast<std::size_t>(to.shape.count() / to.rows()) * size_of(to.type);
+  const std::size_t bytes = row_bytes(to);
+  if (bytes == 0) return;  // an empty array may have no address
   for (std::int64_t i = 0; i < to.rows(); ++i) {
-    std::memcpy(to.row_bytes(i), static_cast<const std::byte*>(host) + i * row, row);
+    std::memcpy(to.row_bytes(i), static_cast<const std::byte*>(host) + i * bytes, bytes);
   }
 }
 
 void CpuDevice::download(const View& from, void* host) {
-  const std::size_t row =
-      from.rows() == 0
-          ? 0
-          : static_cast<std::size_t>(from.shape.count() / from.rows()) * size_of(from.type);
+  const std::size_t bytes = row_bytes(from);
+  if (bytes == 0) return;
   for (std::int64_t i = 0; i < from.rows(); ++i) {
-    std::memcpy(static_cast<std::byte*>(host) + i * row, from.row_bytes(i), row);
+    std::memcpy(static_cast<std::byte*>(host) + i * bytes, from.row_bytes(i), bytes);
   }
 }
 
