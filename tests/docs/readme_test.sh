@@ -19,6 +19,10 @@ while IFS= read -r line; do
 done <<<"$commands"
 [ "$count" -ge 5 ] || { echo "only $count commands found in README.md; expected at least 5"; exit 1; }
 
+# docs/methods.md is printed by the program.
+"$program" methods --markdown | diff - <(tail -n +6 docs/methods.md) ||
+  { echo "docs/methods.md is out of date; renew it with scripts/make_docs.sh"; exit 1; }
+
 grep -oE '\]\([^)#]+\)' README.md docs/*.md | sed -E 's/^([^:]*):\]\((.*)\)$/\1 \2/' | while read -r file link; do
   case "$link" in http*) continue ;; esac
   [ -e "$(dirname "$file")/$link" ] || { echo "$file links to $link, which is not there"; exit 1; }
