@@ -41,24 +41,17 @@ void check_ids(std::span<const TokenId> ids, std::int64_t position, const ModelC
   }
 }
 
-/// Every option of the method with its value in this session, as a JSON object.
-std::string options_json(const MethodEntry& entry, const OptionValues& given,
-                         const ModelShape& shape) {
+/// Options with their values as a JSON object; those without a value are left out.
+std::string options_json(const std::vector<OptionInfo>& options) {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  for (const OptionInfo& info : entry.options(shape)) {
-    const auto set = given.find(info.name);
-    const std::string& value = set == given.end() ? info.fallback : set->second;
+  for (const OptionInfo& info : options) {
+    const std::string& value = info.fallback;
     if (value.empty()) continue;
     std::string key = info.name;
-    for (char& c : key) c = c == '-' ? '_' : c;
+    std::replace(key.begin(), key.end(), '-', '_');
     using Kind = OptionInfo::Kind;
-    const bool literal =
-        info.kind == Kind::flag || info.kind == Kind::integer || info.kind == Kind::number;
-    if (literal) {
-      json[key] = nlohmann::ordered_json::parse(value);
-    } else {
-      json[key] = value;
-    }
+    const bool is_text = info.kind == Kind::text || info.kind == Kind::choice;
+    json[key] = is_text ? nlohmann::ordered_json(value) : nlohmann::ordered_json::parse(value);
   }
   return json.dump();
 }
@@ -77,11 +70,9 @@ void count_flops(const ModelConfig& c, const LayerReport& layer, Report& report)
 
 Session::State::State(Engine::State& owner, const MethodChoice& choice, bool with_trace)
     : engine(owner), cache(*owner.pages, owner.model.config.layers) {
-  const MethodEntry& entry = find_method(choice.name);
-  const ModelShape shape = owner.model.shape();
-  method = entry.make(choice.options, shape);
+  method = find_method(choice.name).make(choice.options, owner.model.shape());
   report.method = choice.name;
-  report.options = options_json(entry, choice.options, shape);
+  report.options = options_json(method->settings);
   if (with_trace) trace.emplace(owner.model.config, report.method, report.options);
 }
 

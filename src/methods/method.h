@@ -72,6 +72,9 @@ class Method {
  public:
   virtual ~Method() = default;
 
+  /// Every option with the value in force, once defaults and presets are settled.
+  std::vector<OptionInfo> settings;
+
   /// How many entries does this layer keep?
   virtual Keep keep(const LayerContext& at) const = 0;
   /// Which tokens go on? Nothing said: all of them.
@@ -110,7 +113,9 @@ MethodEntry method_entry(std::string_view name, std::string_view summary, std::s
             typename M::Options options = M::Options::defaults_for(shape);
             apply_options(options, values, std::string("method ") + std::string(M::name));
             options.check(shape, values);
-            return std::make_unique<M>(options, shape);
+            auto method = std::make_unique<M>(options, shape);
+            method->settings = list_options(options);
+            return method;
           }};
 }
 

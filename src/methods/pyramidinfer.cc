@@ -18,7 +18,7 @@ class PyramidInfer : public Method {
     std::optional<double> retain;
     std::optional<std::int64_t> capacity;
     double recent_ratio = 0.2;
-    double decay = 0.7;
+    std::optional<double> decay;  // none: found for each prompt from retain or capacity
     std::int64_t min_context = 64;
     std::int64_t sink = 4;
     double distance_weight = 1.2;
@@ -57,6 +57,7 @@ class PyramidInfer : public Method {
       if (!asked) return;
       // A share far below one half cannot be reached while a fifth of the prompt always goes on.
       if (!given.contains("recent-ratio") && (constant || *retain < 0.5)) recent_ratio = 0.01;
+      decay.reset();
       if (!retain) return;
       for (const Published& p : published_for(shape)) {
         if (p.retain != *retain) continue;
@@ -72,15 +73,7 @@ class PyramidInfer : public Method {
 
   Keep keep(const LayerContext&) const override { return Keep::everything(); }
   std::optional<GoOn> go_on(const LayerContext& at) const override {
-    const std::int64_t recent = this->recent(at);
-    const std::int64_t context = at.tokens - recent;
-    const std::int64_t least = std::min(o_.min_context, at.prompt_tokens - recent);
-    const double depth = static_cast<double>(at.layer) / static_cast<double>(layers_);
-    const double ratio = (1 - o_.decay) * (std::cos(std::numbers::pi * depth) + 1) / 2 + o_.decay;
-    if (context <= least || ratio >= 1.0) return std::nullopt;
-    const auto share = static_cast<std::int64_t>(static_cast<double>(context) * ratio);
-    return GoOn{
-        .tokens = (share > least ? share : context) + recent, .first = o_.sink, .recent = recent};
+    return go_on(at, decay_for(at.prompt_tokens));
   }
   bool needs_log_sum_exp(const LayerContext& at) const override { return go_on(at).has_value(); }
   Tensor score(const LayerView& layer) const override {
@@ -153,7 +146,7 @@ class PyramidInfer : public Method {
   /// The decay asked for, or the largest one that meets the budget for a prompt of n tokens (the
   /// smallest possible where none does).
   double decay_for(std::int64_t n) const {
-    if (!o_.retain && !o_.capacity) return o_.decay;
+    if (o_.decay) return *o_.decay;
     const double mean =
         o_.capacity ? static_cast<double>(*o_.capacity) : static_cast<double>(n) * *o_.retain;
     double low = 0.0;

@@ -128,8 +128,8 @@ TEST_F(Cli, AnswersWithTheBundledModelAndReports) {
   const Result plain = fastkv("run --method full --prompt " + prompt + " -n 12");
   EXPECT_EQ(plain.code, 0);
   EXPECT_NE(plain.out.find("4711123"), std::string::npos) << plain.out;
-  for (const char* words : {"tokens entered layers", "first token", "KV cache", "peak memory"}) {
-    EXPECT_NE(plain.out.find(std::string(words).substr(0, 8)), std::string::npos) << words;
+  for (const char* words : {"entered layers", "first token", "KV cache", "peak memory"}) {
+    EXPECT_NE(plain.out.find(words), std::string::npos) << words;
   }
   const Result machine =
       fastkv("run --json --method full --prompt " + prompt + " -n 12 2>/dev/null");
@@ -239,9 +239,10 @@ TEST_F(Cli, RefusesBadFiles) {
   expect_refused("run --prompt hi --trace /nowhere/trace.json", "cannot be written");
   expect_refused("bench --json /nowhere/bench.json", "cannot be written");
   expect_refused("tokenize --jsonl " + file("rows.jsonl", "{\"text\": 3}\n"), "line 1");
-  expect_refused("tokenize --jsonl " + file("rows.jsonl", "{\"text\": \"a\"}\n{\"x\": 1}\n") +
-                     " 2>&1 >/dev/null",
-                 "line 2");
+  const Result second =
+      fastkv("tokenize --jsonl " + file("rows.jsonl", "{\"text\": \"a\"}\n{\"x\": 1}\n"));
+  EXPECT_EQ(second.code, 2);
+  EXPECT_NE(second.out.find("line 2"), std::string::npos) << second.out;
   std::string many = "[1";
   for (int i = 0; i < 9000; ++i) many += ",1";
   expect_refused("run --model " + fixture + " --prompt-ids " + file("long.json", many + "]"),

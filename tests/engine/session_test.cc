@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -234,57 +236,64 @@ TEST(Session, SamplingIsReproducible) {
   EXPECT_NE(draw(1), draw(2));
 }
 
-// bfloat16 weights and cache keep the text that float32 gives, on a real model under full KV.
-TEST(Session, Bfloat16KeepsGreedyText) {
-  Engine engine = make_engine(0, "bfloat16", "models/" FASTKV_DEFAULT_MODEL);
-  std::ifstream file(std::string(FASTKV_SOURCE_DIR) + "/models/" FASTKV_DEFAULT_MODEL
-                                                      "/golden.jsonl");
-  std::string line;
-  int rows = 0;
-  while (std::getline(file, line)) {
-    const json row = json::parse(line);
-    Session session = engine.start({"full", {}});
+// Each trained model of models/ against the oracle's text in its golden.jsonl.
+class TrainedModel : public testing::TestWithParam<const char*> {
+ protected:
+  /// Rows of the model's golden.jsonl.
+  std::vector<json> golden() {
+    std::ifstream file(std::string(FASTKV_SOURCE_DIR) + "/models/" + GetParam() + "/golden.jsonl");
+    std::vector<json> rows;
+    for (std::string line; std::getline(file, line);) rows.push_back(json::parse(line));
+    EXPECT_GE(rows.size(), 10U);
+    return rows;
+  }
+  Generation answer(Engine& engine, const MethodChoice& method, const json& row, const json& want) {
+    Session session = engine.start(method);
     session.append(row["ids"].get<std::vector<TokenId>>());
     GenerateOptions generate;
-    generate.max_tokens = static_cast<std::int64_t>(row["out"]["full"]["ids"].size());
-    const Generation answer = session.generate(generate);
-    EXPECT_EQ(answer.ids, row["out"]["full"]["ids"].get<std::vector<TokenId>>()) << "row " << rows;
-    EXPECT_EQ(answer.text, row["out"]["full"]["text"].get<std::string>()) << "row " << rows;
-    ++rows;
+    generate.max_tokens = static_cast<std::int64_t>(want["ids"].size());
+    return session.generate(generate);
   }
-  EXPECT_GE(rows, 10);
+};
+
+TEST_P(TrainedModel, Bfloat16KeepsGreedyTextUnderFullKv) {
+  Engine engine = make_engine(0, "bfloat16", std::string("models/") + GetParam());
+  for (const json& row : golden()) {
+    const json& want = row["out"]["full"];
+    const Generation got = answer(engine, {"full", {}}, row, want);
+    EXPECT_EQ(got.ids, want["ids"].get<std::vector<TokenId>>());
+    EXPECT_EQ(got.text, want["text"].get<std::string>());
+  }
 }
 
-// The oracle's text of a trained model, in float32, under each method that golden.jsonl has.
-TEST(Session, Float32MatchesTheOracleOnATrainedModel) {
-  Engine engine = make_engine(0, "float32", "models/" FASTKV_DEFAULT_MODEL);
-  std::ifstream file(std::string(FASTKV_SOURCE_DIR) + "/models/" FASTKV_DEFAULT_MODEL
-                                                      "/golden.jsonl");
-  std::string line;
-  for (int rows = 0; rows < 6 && std::getline(file, line); ++rows) {
-    const json row = json::parse(line);
-    const std::string prompt =
-        row["chat"].get<bool>()
-            ? engine.text().render_chat(std::vector<ChatMessage>{{"user", row["prompt"]}})
-            : row["prompt"].get<std::string>();
-    EXPECT_EQ(engine.text().encode(prompt), row["ids"].get<std::vector<TokenId>>())
-        << "row " << rows;
+TEST_P(TrainedModel, Float32MatchesTheOracleUnderEachMethod) {
+  Engine engine = make_engine(0, "float32", std::string("models/") + GetParam());
+  std::vector<json> rows = golden();
+  rows.resize(5);  // the rest are longer of the same kind
+  for (const json& row : rows) {
+    std::string prompt = row["prompt"];
+    if (row["chat"]) prompt = engine.text().render_chat(std::vector<ChatMessage>{{"user", prompt}});
+    EXPECT_EQ(engine.text().encode(prompt), row["ids"].get<std::vector<TokenId>>());
     for (const auto& [name, want] : row["out"].items()) {
-      MethodChoice method{name.substr(0, name.find('_')), {}};
+      MethodChoice method{name.substr(0, name.find('_')),
+                          {}};  // "fastkv_20" is fastkv, other options
       for (const auto& [key, value] : want["options"].items()) {
         std::string option = key;
         std::replace(option.begin(), option.end(), '_', '-');
         method.options[option] = value.dump();
       }
-      Session session = engine.start(method);
-      session.append(row["ids"].get<std::vector<TokenId>>());
-      GenerateOptions generate;
-      generate.max_tokens = static_cast<std::int64_t>(want["ids"].size());
-      EXPECT_EQ(session.generate(generate).ids, want["ids"].get<std::vector<TokenId>>())
-          << name << " row " << rows;
+      EXPECT_EQ(answer(engine, method, row, want).ids, want["ids"].get<std::vector<TokenId>>())
+          << name;
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, TrainedModel, testing::Values("needle-12m", "needle-v2-14m"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 TEST(Session, RefusesBadPromptsInASentence) {
   Engine engine = make_engine();
