@@ -289,8 +289,8 @@ TEST_P(TrainedModel, Float32MatchesTheOracleUnderEachMethod) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainedModel, testing::Values("needle-12m", "needle-v2-14m"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const testing::TestParamInfo<const char*>& model) {
+                           std::string name = model.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
