@@ -104,7 +104,10 @@ std::string bundled_model() {
   if (const char* named = std::getenv("FASTKV_MODEL"); named && *named) return named;
   const std::filesystem::path models = std::filesystem::path(FASTKV_SOURCE_DIR) / "models";
   const std::filesystem::path model = models / FASTKV_DEFAULT_MODEL;
-  return std::filesystem::exists(model / "config.json") ? model.string() : "";
+  if (!std::filesystem::exists(model / "config.json")) return "";
+  // From the project's folder "models/..." is all there is to say.
+  const std::filesystem::path near = std::filesystem::proximate(model);
+  return (near.string().starts_with("..") ? model : near).string();
 }
 
 void use_bundled_model(EngineOptions& options) {
