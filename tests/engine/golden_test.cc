@@ -79,8 +79,8 @@ TEST_P(Golden, SelectionsLogitsAndText) {
     Session::step({&self, 1}, {&token, 1});
   }
 
-  for (const char* field : {"method", "prompt_len", "layer_tokens", "kv_len", "kv_heads", "kept",
-                            "propagated"}) {
+  for (const char* field :
+       {"method", "prompt_len", "layer_tokens", "kv_len", "kv_heads", "kept", "propagated"}) {
     EXPECT_EQ(got[field], want[field]) << field;
   }
   ASSERT_EQ(got["logits"].size(), want["logits"].size());
