@@ -73,8 +73,7 @@ function(fastkv_tests name)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_options(${target} PRIVATE ${FASTKV_WARNINGS})
   target_compile_definitions(${target} PRIVATE FASTKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-                                               FASTKV_BINARY_DIR="${PROJECT_BINARY_DIR}"
-                                               FASTKV_DEFAULT_MODEL="${FASTKV_DEFAULT_MODEL}")
+                                               FASTKV_BINARY_DIR="${PROJECT_BINARY_DIR}")
   foreach(used ${arg_USES})
     target_link_libraries(${target} PRIVATE fastkv_${used})
   endforeach()

@@ -141,6 +141,40 @@ TEST(Session, OddPromptLengthsUnderEveryMethod) {
   }
 }
 
+// A narrow model makes 32K tokens cheap; buffers and positions are as long as for a wide one.
+TEST(Session, LongPromptsUnderEveryMethod) {
+  const auto config = std::filesystem::temp_directory_path() / "fastkv_long_config.json";
+  const json shape = {{"architectures", {"LlamaForCausalLM"}},
+                      {"vocab_size", 512},
+                      {"hidden_size", 32},
+                      {"intermediate_size", 64},
+                      {"num_hidden_layers", 2},
+                      {"num_attention_heads", 2},
+                      {"num_key_value_heads", 1},
+                      {"head_dim", 32},
+                      {"rms_norm_eps", 1e-5},
+                      {"rope_theta", 500000.0},
+                      {"max_position_embeddings", 40000}};
+  std::ofstream(config) << shape.dump();
+  EngineOptions options;
+  options.random_weights = config.string();
+  Engine engine(options);
+  std::filesystem::remove(config);
+  const std::int64_t n = 32768 + 1;
+  const auto ids = random_ids(n, 11);
+  for (const MethodInfo& method : engine.methods()) {
+    SCOPED_TRACE(method.name);
+    Session session = engine.start({method.name, {}});
+    session.append(ids);
+    const Report& r = session.report();
+    EXPECT_LE(r.kv_bytes, r.kv_bytes_full);
+    EXPECT_EQ(r.prompt_tokens, n);
+    for (const float logit : session.logits()) ASSERT_TRUE(std::isfinite(logit));
+    // One buffer of n x n probabilities alone would be 4 GiB.
+    EXPECT_LT(r.peak_memory, std::size_t{2} << 30);
+  }
+}
+
 TEST(Session, ManySequencesDecodeTogetherAsAlone) {
   Engine engine = make_engine();
   const char* methods[] = {"full", "fastkv", "h2o", "streamingllm"};
