@@ -187,7 +187,8 @@ class Session {
   Session& operator=(Session&&) noexcept;
 
   /// Appends tokens. The first call's are the prompt, which the method compresses; later ones are
-  /// kept whole. Throws Error for no tokens, ids outside the vocabulary, or too many tokens.
+  /// kept whole. Throws Error for no tokens, ids outside the vocabulary, or too many tokens, and
+  /// changes nothing then; where memory runs out on the way, the session is empty afterwards.
   void append(std::span<const TokenId> ids, const ProgressCallback& progress = {});
   /// Draws tokens after what was appended. append() and generate() may alternate.
   Generation generate(const GenerateOptions& options);

@@ -94,8 +94,7 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
     if (needed > free) {
       fail(
           "a prompt of {} tokens needs {:.1f} GiB of memory, but {:.1f} GiB are free; shorten it, "
-          "keep a "
-          "smaller share of it, or choose a smaller model",
+          "keep a smaller share of it, or choose a smaller model",
           tokens, static_cast<double>(needed) / 0x1p30, static_cast<double>(free) / 0x1p30);
     }
   }
@@ -109,34 +108,46 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
     ids = with_pending;
     s.pending.reset();
   }
-  const Input input{s.cache, ids};
-  const auto start = Clock::now();
-  if (s.cache.empty()) {
-    Report& r = s.report;
-    ForwardHooks hooks;
-    hooks.progress = progress;
-    hooks.layer_done = [&](const LayerReport& layer) {
-      // A restart's pass replaces what the pass before it did.
-      if (layer.at.layer == 0) r.layer_tokens.clear();
-      r.layer_tokens.push_back(layer.at.tokens);
-      count_flops(e.model.config, layer, r);
-      r.selection_seconds += layer.selection.seconds;
-      if (s.trace) s.trace->add(*e.device, layer);
-    };
-    s.logits = forward(e.model, *e.device, {&input, 1}, e.layout, s.method.get(), hooks);
-    e.device->synchronize();
-    r.prompt_tokens = static_cast<std::int64_t>(ids.size());
-    r.prefill_seconds = r.first_token_seconds = seconds_since(start);
-    for (std::int64_t layer = 0; layer < e.model.config.layers; ++layer) {
-      r.kept_tokens.push_back(s.cache.length(layer));
-      r.cached_heads.push_back(s.cache.head_count(layer));
+  try {
+    const Input input{s.cache, ids};
+    const auto start = Clock::now();
+    if (s.cache.empty()) {
+      Report& r = s.report;
+      Report fresh;
+      fresh.method = r.method;
+      fresh.options = r.options;
+      r = std::move(fresh);
+      ForwardHooks hooks;
+      hooks.progress = progress;
+      hooks.layer_done = [&](const LayerReport& layer) {
+        // A restart's pass replaces what the pass before it did.
+        if (layer.at.layer == 0) r.layer_tokens.clear();
+        r.layer_tokens.push_back(layer.at.tokens);
+        count_flops(e.model.config, layer, r);
+        r.selection_seconds += layer.selection.seconds;
+        if (s.trace) s.trace->add(*e.device, layer);
+      };
+      s.logits = forward(e.model, *e.device, {&input, 1}, e.layout, s.method.get(), hooks);
+      e.device->synchronize();
+      r.prompt_tokens = static_cast<std::int64_t>(ids.size());
+      r.prefill_seconds = r.first_token_seconds = seconds_since(start);
+      for (std::int64_t layer = 0; layer < e.model.config.layers; ++layer) {
+        r.kept_tokens.push_back(s.cache.length(layer));
+        r.cached_heads.push_back(s.cache.head_count(layer));
+      }
+      r.kv_bytes = s.cache.bytes();
+      r.kv_bytes_full = e.info.kv_bytes_per_token * ids.size();
+      if (s.trace) s.trace->finish(*e.device, s.cache, s.logits, r.prompt_tokens);
+    } else {
+      s.logits = forward(e.model, *e.device, {&input, 1}, e.layout, nullptr,
+                         {.layer_done = {}, .progress = progress});
     }
-    r.kv_bytes = s.cache.bytes();
-    r.kv_bytes_full = e.info.kv_bytes_per_token * ids.size();
-    if (s.trace) s.trace->finish(*e.device, s.cache, s.logits, r.prompt_tokens);
-  } else {
-    s.logits = forward(e.model, *e.device, {&input, 1}, e.layout, nullptr,
-                       {.layer_done = {}, .progress = progress});
+  } catch (...) {
+    // Some layers may have stored the tokens and others not: nothing half-written is left behind.
+    s.cache.clear();
+    s.history.clear();
+    if (s.trace) s.trace.emplace(e.model.config, s.report.method, s.report.options);
+    throw;
   }
   s.report.peak_memory = peak_memory();
 }
