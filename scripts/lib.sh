@@ -1,8 +1,8 @@
 # Shared by the scripts here: what the project needs on Debian and Ubuntu, and how it is built.
 
 packages=(g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev
-          libpcre2-dev libsentencepiece-dev)
-test_packages=(libgtest-dev zlib1g-dev)
+          libpcre2-dev libsentencepiece-dev libicu-dev zlib1g-dev)
+test_packages=(libgtest-dev)
 
 # install_missing PACKAGE...: installs what is not there yet, and says so.
 install_missing() {
