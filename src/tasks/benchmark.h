@@ -68,8 +68,8 @@ class Benchmark {
 
   /// The task's score, and parts of it where the benchmark reports some (LongBench-E by length).
   virtual std::vector<Figure> task_figures(std::span<const Scored> scored) const;
-  /// Means over tasks by their scores (0 to 100), each named by what it is the mean of. A mean
-  /// whose tasks did not all run is not there.
+  /// Means over tasks by their scores (0 to 100), each named by what it is the mean of; one over a
+  /// part of its tasks says so.
   virtual std::vector<Figure> averages(const std::map<std::string, double>& task_scores) const;
 };
 

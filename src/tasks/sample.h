@@ -19,7 +19,7 @@ namespace fastkv {
 /// query-agnostic compression sees the context alone.
 struct Sample {
   std::string task;           // e.g. "niah_single_1", "qasper", "needle"
-  std::string id;             // unique within the benchmark's task and context, stable across runs
+  std::string id;             // unique within task and context, stable across runs (resume key)
   std::string system;         // system message, mostly empty
   std::string context;        // everything up to the question
   std::string question;       // the rest, with the line breaks that separate it
@@ -37,6 +37,8 @@ struct Sample {
 struct Codec {
   std::function<std::vector<TokenId>(std::string_view)> encode;
   std::function<std::string(std::span<const TokenId>)> decode;  // special tokens left out
+  /// Tokens that the chat template puts around a message, which fitted lengths leave room for.
+  std::int64_t template_tokens = 0;
 
   std::int64_t count(std::string_view text) const {
     return static_cast<std::int64_t>(encode(text).size());
