@@ -32,6 +32,7 @@ Command bench_command();
 Command methods_command();
 Command info_command();
 Command tokenize_command();
+Command score_command();
 Command demo_command();
 
 /// Arguments as given: options in order, and what is not an option.

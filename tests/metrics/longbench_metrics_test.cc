@@ -251,6 +251,50 @@ TEST(PythonText, IsPythons) {
   EXPECT_EQ(python_round(62.5, 0), 62.0);
 }
 
+// A dictionary of four words, and a model in which 丙丁 is a word and 戊 one by itself.
+class SmallSegmenter : public testing::Test {
+ protected:
+  SmallSegmenter() {
+    directory.write("dict.txt", "甲 1 n\n乙 1 n\n甲乙 40 n\nC++ 9 nz\n3.14x 2\n");
+    directory.write("hmm.json", R"({
+      "start": {"B": -0.3, "E": -3.14e100, "M": -3.14e100, "S": -1.4},
+      "trans": {"B": {"E": -0.5, "M": -0.9}, "E": {"B": -0.6, "S": -0.8},
+                "M": {"E": -0.3, "M": -1.2}, "S": {"B": -0.7, "S": -0.7}},
+      "emit": {"B": {"丙": -1, "戊": -9}, "E": {"丁": -1, "戊": -9}, "M": {},
+               "S": {"丙": -9, "丁": -9, "戊": -1}}})");
+  }
+  test::TemporaryDir directory;
+};
+
+TEST_F(SmallSegmenter, FindsWordsByDictionaryAndModel) {
+  const Segmenter small(directory.path());
+  EXPECT_EQ(small.cut(""), Strings());
+  EXPECT_EQ(small.cut("甲乙乙甲"), (Strings{"甲乙", "乙", "甲"}));
+  EXPECT_EQ(small.cut("丙丁戊"), (Strings{"丙丁", "戊"}));
+  EXPECT_EQ(small.cut("用C++写"), (Strings{"用", "C++", "写"}));
+  EXPECT_EQ(small.cut("v2.50%的"), (Strings{"v2.50%", "的"}));
+  EXPECT_EQ(small.cut("，a b\r\n\n丁"), (Strings{"，", "a", " ", "b", "\r\n", "\n", "丁"}));
+}
+
+TEST_F(SmallSegmenter, SaysWhichFileIsMissingOrWrong) {
+  const auto message = [&] {
+    try {
+      Segmenter loaded(directory.path());
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  directory.write("dict.txt", "甲 1\n乙\n");
+  EXPECT_NE(message().find("dict.txt, line 2"), std::string::npos) << message();
+  directory.write("dict.txt", "甲 1\n");
+  directory.write("hmm.json", "{\"start\": {}}");
+  EXPECT_NE(message().find("hmm.json"), std::string::npos) << message();
+  std::filesystem::remove(directory.path() / "hmm.json");
+  EXPECT_NE(message().find("hmm.json: this file of jieba's is missing"), std::string::npos)
+      << message();
+}
+
 TEST(Segmenter, EqualsJieba) {
   FASTKV_NEEDS_DATA("jieba/segmentation_golden.jsonl");
   std::size_t checked = 0;
