@@ -134,18 +134,19 @@ class Bench {
     const std::int64_t pages = (cached + 63) / 64;
     const auto elements = static_cast<std::int64_t>(layout.bytes() / size_of(type));
     const Tensor memory = random(*device_, type, {sequences * heads.kv * pages, elements});
-    std::vector<const std::byte*> addresses;
+    std::vector<std::byte*> addresses;
     for (std::int64_t p = 0; p < memory.shape()[0]; ++p)
       addresses.push_back(memory.view().row_bytes(p));
-    std::vector<CachedHead> cached_heads;
+    std::vector<std::int32_t> lengths(static_cast<std::size_t>(sequences * heads.kv),
+                                      static_cast<std::int32_t>(cached));
     std::vector<AttentionSegment> segments;
-    for (std::int64_t h = 0; h < sequences * heads.kv; ++h)
-      cached_heads.push_back({addresses.data() + h * pages, cached});
     for (std::int64_t s = 0; s < sequences; ++s) {
-      segments.push_back({s, 1,
-                          std::span(cached_heads)
-                              .subspan(static_cast<std::size_t>(s * heads.kv),
-                                       static_cast<std::size_t>(heads.kv))});
+      segments.push_back({s,
+                          1,
+                          {.pages = addresses.data() + s * heads.kv * pages,
+                           .lengths = lengths.data() + s * heads.kv,
+                           .heads = heads.kv,
+                           .page_capacity = pages}});
     }
     const Tensor out = device_->empty(DType::f32, {sequences, heads.query * heads.dim});
     const double seconds = best_seconds([&] {

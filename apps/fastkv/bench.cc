@@ -106,12 +106,7 @@ double time_step(std::span<Session> sessions, std::vector<TokenId>& tokens) {
   std::vector<Session*> all;
   for (Session& s : sessions) all.push_back(&s);
   const auto start = std::chrono::steady_clock::now();
-  Session::step(all, tokens);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const std::vector<float> logits = sessions[i].logits();
-    tokens[i] =
-        static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  }
+  tokens = Session::step(all, tokens);
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 

@@ -1,6 +1,7 @@
 #include "cache/kv_cache.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <iterator>
 
@@ -51,10 +52,15 @@ void PagePool::give(std::byte* page) {
 
 std::size_t PagePool::bytes_reserved() const { return slabs_.size() * slab_bytes(); }
 
-SequenceCache::SequenceCache(PagePool& pool, std::int64_t layers)
-    : pool_(pool), layers_(index(layers)) {}
+SequenceCache::SequenceCache(Device& device, PagePool& pool, std::int64_t layers)
+    : device_(device), pool_(pool), layers_(index(layers)) {}
 
 SequenceCache::~SequenceCache() { clear(); }
+
+std::uint64_t SequenceCache::next_generation() {
+  static std::atomic<std::uint64_t> next = 0;
+  return ++next;
+}
 
 void SequenceCache::clear() {
   for (Layer& layer : layers_) {
@@ -64,46 +70,61 @@ void SequenceCache::clear() {
     layer = {};
   }
   next_position = 0;
+  generation_ = next_generation();
+}
+
+CachedLayer SequenceCache::layer(std::int64_t layer) const {
+  const Layer& l = layers_[index(layer)];
+  if (l.heads.empty()) return {};
+  return {static_cast<std::byte* const*>(l.table.view().data), l.lengths.as<std::int32_t>(),
+          static_cast<std::int64_t>(l.heads.size()), l.page_capacity};
 }
 
 std::int64_t SequenceCache::length(std::int64_t layer) const {
   std::int64_t longest = 0;
-  for (const CachedHead& head : heads(layer)) longest = std::max(longest, head.length);
+  for (const Head& head : layers_[index(layer)].heads) longest = std::max(longest, head.length);
   return longest;
 }
 
-void SequenceCache::store(Device& device, std::int64_t layer, const Rows& rows) {
-  if (rows.count == 0) return;
+void SequenceCache::reserve(std::int64_t layer, std::int64_t heads, std::int64_t count) {
   Layer& l = layers_[index(layer)];
-  if (l.heads.empty()) l.heads.resize(index(rows.heads));
-  const auto head_count = static_cast<std::int64_t>(l.heads.size());
-  const std::int64_t per_kv_head = head_count / rows.k.shape[1];
   const std::int64_t page_tokens = pool_.layout().page_tokens;
-
-  std::vector<Device::StoreArgs> stores;
-  for (std::int64_t h = 0; h < head_count; ++h) {
-    Head& head = l.heads[index(h)];
-    const std::int64_t pages = (head.length + rows.count + page_tokens - 1) / page_tokens;
-    while (static_cast<std::int64_t>(head.pages.size()) < pages) head.pages.push_back(pool_.take());
-    View chosen;
-    if (rows.chosen) chosen = View(rows.chosen.row_bytes(h), DType::i32, {rows.count});
-    stores.push_back({.k = rows.k,
-                      .v = rows.v,
-                      .positions = rows.positions,
-                      .kv_head = h / per_kv_head,
-                      .rows = chosen,
-                      .first = rows.first,
-                      .count = rows.count,
-                      .pages = head.pages.data(),
-                      .length = head.length});
+  if (l.heads.empty()) {
+    l.heads.resize(index(heads));
+    l.lengths = device_.empty(DType::i32, {heads});
+    const std::vector<std::int32_t> zeros(index(heads));
+    device_.upload(zeros.data(), l.lengths);
   }
-  device.store(stores, pool_.layout());
-
-  l.views.clear();
+  bool taken = !l.table;
   for (Head& head : l.heads) {
-    head.length += rows.count;
-    l.views.push_back({head.pages.data(), head.length});
+    const std::int64_t pages = (head.length + count + page_tokens - 1) / page_tokens;
+    while (static_cast<std::int64_t>(head.pages.size()) < pages) {
+      head.pages.push_back(pool_.take());
+      taken = true;
+    }
   }
+  if (!taken) return;
+
+  std::size_t most = 0;
+  for (const Head& head : l.heads) most = std::max(most, head.pages.size());
+  const auto rows = static_cast<std::int64_t>(l.heads.size());
+  if (!l.table || static_cast<std::int64_t>(most) > l.page_capacity) {
+    // Room to grow: a table that moves makes recorded operations worthless.
+    l.page_capacity = static_cast<std::int64_t>(most + most / 8 + 16);
+    l.table = device_.empty(DType::i32, {rows, 2 * l.page_capacity});
+    generation_ = next_generation();
+  }
+  std::vector<std::byte*> table(index(rows * l.page_capacity));
+  auto row = table.begin();
+  for (const Head& head : l.heads) {
+    std::copy(head.pages.begin(), head.pages.end(), row);
+    row += l.page_capacity;
+  }
+  device_.upload(table.data(), l.table);
+}
+
+void SequenceCache::stored(std::int64_t layer, std::int64_t count) {
+  for (Head& head : layers_[index(layer)].heads) head.length += count;
 }
 
 std::size_t SequenceCache::bytes() const {

@@ -31,7 +31,7 @@ class PagePool {
     Tensor memory;  // (pages_per_slab * page bytes / 4) float32
     std::vector<std::byte*> free;
   };
-  static constexpr std::int64_t slab_pages = 64;
+  static constexpr std::int64_t slab_pages = 256;
   std::size_t slab_bytes() const { return layout_.bytes() * slab_pages; }
 
   Device& device_;
@@ -44,35 +44,33 @@ class PagePool {
 };
 
 /// The cache of one sequence: in each layer a list of heads, each with its own number of entries.
-/// A layer caches Hkv heads, or Hq where a method keeps entries per query head.
+/// A layer caches Hkv heads, or Hq where a method keeps entries per query head. Keys, values, the
+/// addresses of their pages and the lengths lie on the device; the host keeps a copy of the latter
+/// two, so that pages can be taken before they are written.
 class SequenceCache {
  public:
-  SequenceCache(PagePool& pool, std::int64_t layers);
+  SequenceCache(Device& device, PagePool& pool, std::int64_t layers);
   ~SequenceCache();
   SequenceCache(const SequenceCache&) = delete;
   SequenceCache& operator=(const SequenceCache&) = delete;
 
-  /// Heads of a layer, empty before its first store(). Valid until the next change.
-  std::span<const CachedHead> heads(std::int64_t layer) const {
-    return layers_[index(layer)].views;
-  }
+  /// What operations read and write; heads is 0 before the layer's first reserve(). Addresses
+  /// stay as they are while generation() does.
+  CachedLayer layer(std::int64_t layer) const;
   std::int64_t head_count(std::int64_t layer) const {
-    return static_cast<std::int64_t>(heads(layer).size());
+    return static_cast<std::int64_t>(layers_[index(layer)].heads.size());
   }
   /// Entries of the longest head.
   std::int64_t length(std::int64_t layer) const;
   bool empty() const { return next_position == 0; }
+  /// A number that no other cache, and no other state of this one's addresses, has.
+  std::uint64_t generation() const { return generation_; }
 
-  /// Rows of a layer's fresh keys and values to append.
-  struct Rows {
-    View k, v;       // (n, Hkv, D)
-    View positions;  // (n) int32
-    View chosen;     // (C, m) int32: rows for each cached head; empty: rows [first, first + count)
-    std::int64_t first = 0;
-    std::int64_t count = 0;
-    std::int64_t heads = 0;  // C, a multiple of Hkv; fixed by a layer's first store
-  };
-  void store(Device& device, std::int64_t layer, const Rows& rows);
+  /// Makes room for `count` more entries in each of a layer's `heads` heads; a layer's first call
+  /// fixes how many heads it has: C, a multiple of Hkv.
+  void reserve(std::int64_t layer, std::int64_t heads, std::int64_t count);
+  /// Notes that `count` entries were stored in each head of a layer.
+  void stored(std::int64_t layer, std::int64_t count);
 
   /// Keys and values held, in bytes, without page slack and positions.
   std::size_t bytes() const;
@@ -89,12 +87,17 @@ class SequenceCache {
   };
   struct Layer {
     std::vector<Head> heads;
-    std::vector<CachedHead> views;  // of heads
+    std::int64_t page_capacity = 0;  // of a row of `table`
+    Tensor table;                    // (C, 2 * page_capacity) int32: addresses of 8 bytes
+    Tensor lengths;                  // (C) int32
   };
   static std::size_t index(std::int64_t layer) { return static_cast<std::size_t>(layer); }
+  static std::uint64_t next_generation();
 
+  Device& device_;
   PagePool& pool_;
   std::vector<Layer> layers_;
+  std::uint64_t generation_ = next_generation();
 };
 
 }  // namespace fastkv

@@ -12,6 +12,8 @@ namespace fastkv {
 class Sampler {
  public:
   explicit Sampler(const Sampling& sampling);
+  /// Whether it always takes the token with the highest logit, whatever came before.
+  bool greedy() const { return sampling_.temperature == 0.0 && sampling_.repeat_penalty == 1.0; }
   /// `logits` (V); `history`: tokens that the repeat penalty looks at.
   TokenId draw(std::vector<float> logits, std::span<const TokenId> history);
 

@@ -1,5 +1,3 @@
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -15,13 +13,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// Largest resident memory of this process so far, in bytes.
-std::size_t peak_memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
 void check_ids(std::span<const TokenId> ids, std::int64_t position, const ModelConfig& config) {
@@ -69,7 +60,7 @@ void count_flops(const ModelConfig& c, const LayerReport& layer, Report& report)
 }  // namespace
 
 Session::State::State(Engine::State& owner, const MethodChoice& choice, bool with_trace)
-    : engine(owner), cache(*owner.pages, owner.model.config.layers) {
+    : engine(owner), cache(*owner.device, *owner.pages, owner.model.config.layers) {
   method = find_method(choice.name).make(choice.options, owner.model.shape());
   report.method = choice.name;
   report.options = options_json(method->settings);
@@ -117,6 +108,7 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
       fresh.method = r.method;
       fresh.options = r.options;
       r = std::move(fresh);
+      std::vector<std::pair<std::shared_ptr<TimeStamp>, std::shared_ptr<TimeStamp>>> selections;
       ForwardHooks hooks;
       hooks.progress = progress;
       hooks.layer_done = [&](const LayerReport& layer) {
@@ -124,23 +116,25 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
         if (layer.at.layer == 0) r.layer_tokens.clear();
         r.layer_tokens.push_back(layer.at.tokens);
         count_flops(e.model.config, layer, r);
-        r.selection_seconds += layer.selection.seconds;
+        if (layer.selection.begin)
+          selections.emplace_back(layer.selection.begin, layer.selection.end);
         if (s.trace) s.trace->add(*e.device, layer);
       };
-      s.logits = forward(e.model, *e.device, {&input, 1}, e.layout, s.method.get(), hooks);
+      s.set_logits(forward(e.model, *e.device, input, e.layout, s.method.get(), hooks));
       e.device->synchronize();
       r.prompt_tokens = static_cast<std::int64_t>(ids.size());
       r.prefill_seconds = r.first_token_seconds = seconds_since(start);
+      for (const auto& [begin, end] : selections) r.selection_seconds += end->seconds_since(*begin);
       for (std::int64_t layer = 0; layer < e.model.config.layers; ++layer) {
         r.kept_tokens.push_back(s.cache.length(layer));
         r.cached_heads.push_back(s.cache.head_count(layer));
       }
       r.kv_bytes = s.cache.bytes();
       r.kv_bytes_full = e.info.kv_bytes_per_token * ids.size();
-      if (s.trace) s.trace->finish(*e.device, s.cache, s.logits, r.prompt_tokens);
+      if (s.trace) s.trace->finish(*e.device, s.cache, *s.logits, r.prompt_tokens);
     } else {
-      s.logits = forward(e.model, *e.device, {&input, 1}, e.layout, nullptr,
-                         {.layer_done = {}, .progress = progress});
+      s.set_logits(forward(e.model, *e.device, input, e.layout, nullptr,
+                           {.layer_done = {}, .progress = progress}));
     }
   } catch (...) {
     // Some layers may have stored the tokens and others not: nothing half-written is left behind.
@@ -149,29 +143,31 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
     if (s.trace) s.trace.emplace(e.model.config, s.report.method, s.report.options);
     throw;
   }
-  s.report.peak_memory = peak_memory();
+  s.report.peak_memory = s.engine.device->peak_memory();
 }
 
-void Session::step(std::span<Session* const> sessions, std::span<const TokenId> tokens) {
-  if (sessions.empty()) return;
+std::vector<TokenId> Session::step(std::span<Session* const> sessions,
+                                   std::span<const TokenId> tokens) {
+  if (sessions.empty()) return {};
   if (sessions.size() != tokens.size()) fail("step() needs one token a session");
   Engine::State& e = sessions.front()->state_->engine;
-  std::vector<Input> inputs;
+  std::vector<SequenceCache*> caches;
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     State& s = *sessions[i]->state_;
     if (s.cache.empty()) fail("a session needs a prompt before it can take single tokens");
     check_ids(tokens.subspan(i, 1), s.cache.next_position, e.model.config);
-    inputs.push_back({s.cache, tokens.subspan(i, 1)});
+    caches.push_back(&s.cache);
   }
-  const Tensor logits = forward(e.model, *e.device, inputs, e.layout);
+  if (!e.decoder || !e.decoder->serves(caches))
+    e.decoder = std::make_unique<Decoder>(e.model, *e.device, e.layout, caches);
+  const std::vector<TokenId> next = e.decoder->step(tokens);
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     State& s = *sessions[i]->state_;
-    if (!s.logits) s.logits = e.device->empty(DType::f32, {1, e.model.config.vocab_size});
-    const std::int32_t row = static_cast<std::int32_t>(i);
-    Tensor index = e.device->empty(DType::i32, {1});
-    e.device->upload(&row, index);
-    e.device->gather_rows(logits, index, s.logits);
+    s.logits = e.decoder->logits();
+    s.logits_row = static_cast<std::int64_t>(i);
+    s.next = next[i];
   }
+  return next;
 }
 
 Generation Session::generate(const GenerateOptions& options) {
@@ -196,7 +192,9 @@ Generation Session::generate(const GenerateOptions& options) {
       step({&self, 1}, {&*s.pending, 1});
       s.pending.reset();
     }
-    const TokenId token = sampler.draw(logits(), s.history);
+    // The device has found the most likely token already, unless this is the first.
+    const TokenId token = sampler.greedy() && s.next ? *s.next : sampler.draw(logits(), s.history);
+    s.next.reset();
     s.pending = token;
     s.history.push_back(token);
     result.ids.push_back(token);
@@ -219,7 +217,7 @@ Generation Session::generate(const GenerateOptions& options) {
   result.text = text.finish();
   s.report.decode_seconds = seconds_since(start);
   s.report.generated_tokens = static_cast<std::int64_t>(result.ids.size());
-  s.report.peak_memory = peak_memory();
+  s.report.peak_memory = s.engine.device->peak_memory();
   return result;
 }
 
@@ -227,7 +225,7 @@ std::vector<float> Session::logits() const {
   const State& s = *state_;
   if (!s.logits) fail("a session has no logits before its prompt");
   std::vector<float> values(static_cast<std::size_t>(s.engine.model.config.vocab_size));
-  s.engine.device->download(s.logits, values.data());
+  s.engine.device->download(s.logits->view().slice(s.logits_row, 1), values.data());
   return values;
 }
 

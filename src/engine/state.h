@@ -26,16 +26,25 @@ struct Engine::State {
   std::unique_ptr<Device> device;
   PageLayout layout;
   std::unique_ptr<PagePool> pages;
+  std::unique_ptr<Decoder> decoder;  // of the sessions that decoded last
   std::optional<Text> text;
 };
 
 struct Session::State {
   State(Engine::State& owner, const MethodChoice& choice, bool trace);
 
+  void set_logits(Tensor only_row) {
+    logits = std::make_shared<Tensor>(std::move(only_row));
+    logits_row = 0;
+    next.reset();
+  }
+
   Engine::State& engine;
   std::unique_ptr<Method> method;
   SequenceCache cache;
-  Tensor logits;                   // (1, V) float32 after the last token fed
+  std::shared_ptr<Tensor> logits;  // (any, V) float32, of which row `logits_row` belongs here:
+  std::int64_t logits_row = 0;     // after the last token fed
+  std::optional<TokenId> next;     // the most likely token there, where a step has told
   std::optional<TokenId> pending;  // drawn, but not yet through the model
   std::vector<TokenId> history;    // everything appended and drawn, for the repeat penalty
   Report report;

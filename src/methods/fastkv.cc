@@ -68,6 +68,9 @@ class FastKV : public Method {
     if (tokens >= at.tokens) return std::nullopt;
     return GoOn{.tokens = tokens, .recent = window};
   }
+  bool needs_log_sum_exp(const LayerContext& at) const override {
+    return keep(at).budget < at.tokens || go_on(at).has_value();
+  }
   Tensor score(const LayerView& layer) const override { return o_.window.score(layer, group_); }
 
  private:

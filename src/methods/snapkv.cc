@@ -35,6 +35,9 @@ class SnapKV : public Method {
             .recent = window,
             .per_query_head = o_.granularity.per_query_head()};
   }
+  bool needs_log_sum_exp(const LayerContext& at) const override {
+    return keep(at).budget < at.tokens;
+  }
   Tensor score(const LayerView& layer) const override { return o_.window.score(layer, group_); }
 
  private:

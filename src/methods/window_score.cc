@@ -13,7 +13,7 @@ Tensor WindowScore::score(const LayerView& layer, std::int64_t group) const {
                       .rows = window,
                       .row_weights = {},
                       .sliding_window = layer.sliding_window,
-                      .log_sum_exp = {},
+                      .log_sum_exp = layer.log_sum_exp,
                       .out = sums});
   // The window itself is kept anyway: its columns neither compete nor raise their neighbours.
   Tensor pooled = device.empty(DType::f32, {heads, n});

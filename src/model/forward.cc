@@ -3,31 +3,28 @@
 #include <algorithm>
 #include <cassert>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 namespace fastkv {
 namespace {
 
-/// Rows of the MLP that are computed at a time: its inner activations are the widest of all.
-constexpr std::int64_t mlp_chunk = 1024;
-
 /// The tokens that are on their way through the layers. Shrinks where a method lets only some go
-/// on; buffers are made for the first layer and reused.
+/// on.
 struct Rows {
-  std::int64_t count = 0;  // n
-  View x;                  // (n, H) hidden states
-  View positions;          // (n) int32
+  Tensor ids;        // (n) int32
+  Tensor x;          // (n, H) hidden states
+  Tensor positions;  // (n) int32
   std::vector<AttentionSegment> segments;
 
-  Tensor ids;          // (n) int32
-  Tensor x_memory[2];  // two, as a gather cannot be done in place
-  Tensor position_memory[2];
-  int current = 0;
+  std::int64_t count() const { return x.shape()[0]; }
 };
 
-/// Buffers of one layer, for the widest layer.
+/// Buffers of one layer, for the widest layer. Linear layers run over chunks of rows, so that only
+/// what attention needs at once is as long as the prompt.
 struct Scratch {
-  Tensor normed;       // (n, H)
+  std::int64_t chunk = 0;
+  Tensor normed;       // (chunk, H)
   Tensor qkv;          // (n, (Hq + 2 Hkv) D)
   Tensor attended;     // (n, Hq D)
   Tensor gate_up;      // (chunk, 2 I)
@@ -35,60 +32,48 @@ struct Scratch {
   Tensor log_sum_exp;  // (n, Hq)
 };
 
-Rows embed(const Model& model, Device& device, std::span<const Input> inputs) {
-  std::vector<std::int32_t> ids;
-  std::vector<std::int32_t> positions;
-  Rows rows;
-  for (const Input& input : inputs) {
-    rows.segments.push_back({.first_row = static_cast<std::int64_t>(ids.size()),
-                             .rows = static_cast<std::int64_t>(input.ids.size()),
-                             .cached = {}});
-    ids.insert(ids.end(), input.ids.begin(), input.ids.end());
-    const std::size_t before = positions.size();
-    positions.resize(ids.size());
-    std::iota(positions.begin() + static_cast<std::ptrdiff_t>(before), positions.end(),
-              static_cast<std::int32_t>(input.cache.next_position));
-  }
-  const auto n = static_cast<std::int64_t>(ids.size());
-  rows.count = n;
-  rows.ids = device.empty(DType::i32, {n});
-  device.upload(ids.data(), rows.ids);
-  for (int i = 0; i < 2; ++i) {
-    rows.x_memory[i] = device.empty(device.activation_type(), {n, model.config.hidden_size});
-    rows.position_memory[i] = device.empty(DType::i32, {n});
-  }
-  rows.x = rows.x_memory[0];
-  rows.positions = rows.position_memory[0];
-  device.upload(positions.data(), rows.positions);
-  device.embed(rows.ids, model.weights.embedding, rows.x);
-  return rows;
-}
-
 Scratch make_scratch(const ModelConfig& c, Device& device, std::int64_t n, bool log_sum_exp) {
   const DType type = device.activation_type();
-  const std::int64_t chunk = std::min(n, mlp_chunk);
   Scratch s;
-  s.normed = device.empty(type, {n, c.hidden_size});
+  s.chunk = std::min(n, device.row_chunk());
+  s.normed = device.empty(type, {s.chunk, c.hidden_size});
   s.qkv = device.empty(type, {n, c.qkv_rows()});
   s.attended = device.empty(type, {n, c.query_heads * c.head_dim});
-  s.gate_up = device.empty(type, {chunk, 2 * c.intermediate_size});
-  s.activated = device.empty(type, {chunk, c.intermediate_size});
+  s.gate_up = device.empty(type, {s.chunk, 2 * c.intermediate_size});
+  s.activated = device.empty(type, {s.chunk, c.intermediate_size});
   if (log_sum_exp) s.log_sum_exp = device.empty(DType::f32, {n, c.query_heads});
   return s;
 }
 
+std::vector<std::int32_t> counted_from(std::int64_t first, std::int64_t n) {
+  std::vector<std::int32_t> numbers(static_cast<std::size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), static_cast<std::int32_t>(first));
+  return numbers;
+}
+
+Rows start_rows(const Model& model, Device& device, const Input& input) {
+  const auto n = static_cast<std::int64_t>(input.ids.size());
+  Rows rows;
+  rows.segments.push_back({.first_row = 0, .rows = n, .cached = {}});
+  rows.ids = device.empty(DType::i32, {n});
+  rows.x = device.empty(device.activation_type(), {n, model.config.hidden_size});
+  rows.positions = device.empty(DType::i32, {n});
+  device.upload(input.ids.data(), rows.ids);
+  device.upload(counted_from(input.cache.next_position, n).data(), rows.positions);
+  device.embed(rows.ids, model.weights.embedding, rows.x);
+  return rows;
+}
+
 /// Only the chosen rows stay, in order.
 void keep_rows(Device& device, Rows& rows, const View& chosen) {
-  const View from_x = rows.x;
-  const View from_positions = rows.positions;
   const std::int64_t n = chosen.shape.count();
   const View flat(chosen.data, DType::i32, {n});
-  rows.current = 1 - rows.current;
-  rows.count = n;
-  rows.x = rows.x_memory[rows.current].view().slice(0, n);
-  rows.positions = rows.position_memory[rows.current].view().slice(0, n);
-  device.gather_rows(from_x, flat, rows.x);
-  device.gather_rows(from_positions, flat, rows.positions);
+  Tensor x = device.empty(rows.x.type(), {n, rows.x.shape()[1]});
+  Tensor positions = device.empty(DType::i32, {n});
+  device.gather_rows(rows.x, flat, x);
+  device.gather_rows(rows.positions, flat, positions);
+  rows.x = std::move(x);
+  rows.positions = std::move(positions);
   rows.segments.front().rows = n;
 }
 
@@ -99,32 +84,79 @@ void restart(const Model& model, Device& device, Rows& rows, const View& chosen)
   Tensor ids = device.empty(DType::i32, {n});
   device.gather_rows(rows.ids, flat, ids);
   rows.ids = std::move(ids);
-  rows.count = n;
-  rows.x = rows.x_memory[rows.current].view().slice(0, n);
-  rows.positions = rows.position_memory[rows.current].view().slice(0, n);
-  std::vector<std::int32_t> positions(static_cast<std::size_t>(n));
-  std::iota(positions.begin(), positions.end(), 0);
-  device.upload(positions.data(), rows.positions);
+  rows.x = device.empty(device.activation_type(), {n, model.config.hidden_size});
+  rows.positions = device.empty(DType::i32, {n});
+  device.upload(counted_from(0, n).data(), rows.positions);
   device.embed(rows.ids, model.weights.embedding, rows.x);
   rows.segments.front().rows = n;
 }
 
-/// Each sequence's last hidden state through the final norm and the head: (sequences, V).
-Tensor last_logits(const Model& model, Device& device, const Rows& rows) {
-  std::vector<std::int32_t> last;
-  for (const AttentionSegment& s : rows.segments)
-    last.push_back(static_cast<std::int32_t>(s.first_row + s.rows - 1));
-  const auto count = static_cast<std::int64_t>(last.size());
-  Tensor index = device.empty(DType::i32, {count});
-  device.upload(last.data(), index);
-  Tensor x = device.empty(rows.x.type, {count, model.config.hidden_size});
-  Tensor normed = device.empty(rows.x.type, {count, model.config.hidden_size});
-  Tensor logits = device.empty(DType::f32, {count, model.config.vocab_size});
-  device.gather_rows(rows.x, index, x);
-  device.rms_norm(x, model.weights.final_norm, static_cast<float>(model.config.norm_epsilon),
-                  normed);
-  device.linear(normed, model.weights.head, logits, Device::Store::overwrite);
-  return logits;
+/// Calls work(first, count) for one chunk of rows after the other.
+template <class Work>
+void in_chunks(std::int64_t rows, std::int64_t chunk, const Work& work) {
+  for (std::int64_t first = 0; first < rows; first += chunk)
+    work(first, std::min(chunk, rows - first));
+}
+
+/// The queries, keys and values of a layer, after rotary embedding.
+struct Projected {
+  View q;  // (n, Hq, D)
+  View k;  // (n, Hkv, D)
+  View v;  // (n, Hkv, D)
+};
+
+Projected project(const Model& model, Device& device, std::int64_t layer, const Rows& rows,
+                  const Scratch& scratch) {
+  const ModelConfig& c = model.config;
+  const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
+  const View qkv = scratch.qkv.view().slice(0, rows.count());
+  in_chunks(rows.count(), scratch.chunk, [&](std::int64_t first, std::int64_t count) {
+    device.norm_linear(rows.x.view().slice(first, count), w.attention_norm,
+                       static_cast<float>(c.norm_epsilon), w.qkv, qkv.slice(first, count),
+                       scratch.normed.view().slice(0, count));
+  });
+  if (w.qkv_bias) device.add_bias(qkv, w.qkv_bias);
+  const Projected p{
+      .q = qkv.heads(0, c.query_heads, c.head_dim),
+      .k = qkv.heads(c.query_heads * c.head_dim, c.kv_heads, c.head_dim),
+      .v = qkv.heads((c.query_heads + c.kv_heads) * c.head_dim, c.kv_heads, c.head_dim)};
+  device.rope(p.q, rows.positions, model.weights.rope_frequencies);
+  device.rope(p.k, rows.positions, model.weights.rope_frequencies);
+  return p;
+}
+
+/// Attention over what is cached and over the new tokens; its result joins the hidden states.
+void attend(const Model& model, Device& device, std::int64_t layer, const Rows& rows,
+            const Projected& p, const Scratch& scratch, const PageLayout& layout,
+            const View& log_sum_exp) {
+  const View attended = scratch.attended.view().slice(0, rows.count());
+  device.attention({.q = p.q,
+                    .k = p.k,
+                    .v = p.v,
+                    .positions = rows.positions,
+                    .segments = rows.segments,
+                    .layout = layout,
+                    .sliding_window = model.config.sliding_window[static_cast<std::size_t>(layer)],
+                    .out = attended,
+                    .log_sum_exp = log_sum_exp});
+  const Matrix& output = model.weights.layers[static_cast<std::size_t>(layer)].output;
+  in_chunks(rows.count(), scratch.chunk, [&](std::int64_t first, std::int64_t count) {
+    device.linear(attended.slice(first, count), output, rows.x.view().slice(first, count),
+                  Device::Store::accumulate);
+  });
+}
+
+void mlp(const Model& model, Device& device, std::int64_t layer, const Rows& rows,
+         const Scratch& scratch) {
+  const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
+  in_chunks(rows.count(), scratch.chunk, [&](std::int64_t first, std::int64_t count) {
+    const View x = rows.x.view().slice(first, count);
+    const View activated = scratch.activated.view().slice(0, count);
+    device.norm_gated_linear(x, w.mlp_norm, static_cast<float>(model.config.norm_epsilon),
+                             w.gate_up, activated, scratch.normed.view().slice(0, count),
+                             scratch.gate_up.view().slice(0, count));
+    device.linear(activated, w.down, x, Device::Store::accumulate);
+  });
 }
 
 /// Entries that all heads of all layers keep of a prompt.
@@ -150,115 +182,91 @@ std::int64_t kept_entries(const ModelConfig& c, const Method& method, std::int64
   return entries;
 }
 
+/// The logits (n, V) of hidden states x (n, H).
+void head(const Model& model, Device& device, const View& x, const View& logits,
+          const View& scratch) {
+  device.norm_linear(x, model.weights.final_norm, static_cast<float>(model.config.norm_epsilon),
+                     model.weights.head, logits, scratch);
+}
+
 }  // namespace
 
 std::size_t prefill_bytes(const ModelConfig& c, const Device& device, const PageLayout& layout,
                           const Method& method, std::int64_t tokens) {
-  // As in embed() and make_scratch(): ids, two copies of hidden states and positions, one layer.
+  // As in start_rows() and make_scratch(), and a second copy of some hidden states where only some
+  // go on.
+  const std::int64_t chunk = std::min(tokens, device.row_chunk());
   const std::int64_t per_token =
-      2 * c.hidden_size + c.hidden_size + c.qkv_rows() + c.query_heads * c.head_dim;
-  const std::int64_t chunk = 3 * c.intermediate_size * std::min(tokens, mlp_chunk);
+      c.hidden_size + c.hidden_size / 4 + c.qkv_rows() + c.query_heads * c.head_dim;
   const auto activations =
-      static_cast<std::size_t>(tokens * per_token + chunk) * size_of(device.activation_type());
+      static_cast<std::size_t>(tokens * per_token +
+                               chunk * (c.hidden_size + 3 * c.intermediate_size)) *
+      size_of(device.activation_type());
   const auto indices =
-      static_cast<std::size_t>(tokens * (3 + c.query_heads)) * sizeof(std::int32_t);
+      static_cast<std::size_t>(tokens * (3 + 3 * c.query_heads)) * sizeof(std::int32_t);
   const auto entries = static_cast<std::size_t>(kept_entries(c, method, tokens));
   return activations + indices +
          entries * layout.bytes() / static_cast<std::size_t>(layout.page_tokens);
 }
 
-Tensor forward(const Model& model, Device& device, std::span<const Input> inputs,
-               const PageLayout& layout, const Method* method, const ForwardHooks& hooks) {
-  assert(!method || (inputs.size() == 1 && inputs.front().cache.empty()));
+Tensor forward(const Model& model, Device& device, const Input& input, const PageLayout& layout,
+               const Method* method, const ForwardHooks& hooks) {
+  assert(!method || input.cache.empty());
   const ModelConfig& c = model.config;
-  const auto epsilon = static_cast<float>(c.norm_epsilon);
-  Rows rows = embed(model, device, inputs);
-  const Scratch scratch = make_scratch(c, device, rows.count, method != nullptr);
-  LayerContext at{.prompt_tokens = rows.count};
+  SequenceCache& cache = input.cache;
+  Rows rows = start_rows(model, device, input);
+  const Scratch scratch = make_scratch(c, device, rows.count(), method != nullptr);
+  LayerContext at{.prompt_tokens = rows.count()};
 
   for (at.layer = 0; at.layer < c.layers; ++at.layer) {
-    const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(at.layer)];
-    const std::int64_t n = at.tokens = rows.count;
-    const std::int64_t sliding_window = c.sliding_window[static_cast<std::size_t>(at.layer)];
-
-    // Queries, keys and values of the new tokens.
-    const View normed = scratch.normed.view().slice(0, n);
-    const View qkv = scratch.qkv.view().slice(0, n);
-    device.rms_norm(rows.x, w.attention_norm, epsilon, normed);
-    device.linear(normed, w.qkv, qkv, Device::Store::overwrite);
-    if (w.qkv_bias) device.add_bias(qkv, w.qkv_bias);
-    const View q = qkv.heads(0, c.query_heads, c.head_dim);
-    const View k = qkv.heads(c.query_heads * c.head_dim, c.kv_heads, c.head_dim);
-    const View v = qkv.heads((c.query_heads + c.kv_heads) * c.head_dim, c.kv_heads, c.head_dim);
-    device.rope(q, rows.positions, model.weights.rope_frequencies);
-    device.rope(k, rows.positions, model.weights.rope_frequencies);
+    at.tokens = rows.count();
+    const Projected p = project(model, device, at.layer, rows, scratch);
 
     View log_sum_exp;
     if (method && method->needs_log_sum_exp(at))
-      log_sum_exp = scratch.log_sum_exp.view().slice(0, n);
-    const LayerView layer{device, at, q, k, rows.positions, log_sum_exp, sliding_window};
+      log_sum_exp = scratch.log_sum_exp.view().slice(0, at.tokens);
+    const LayerView layer{device,
+                          at,
+                          p.q,
+                          p.k,
+                          rows.positions,
+                          log_sum_exp,
+                          c.sliding_window[static_cast<std::size_t>(at.layer)]};
     Selection selection;
     const auto go_on = method ? method->go_on(at) : std::nullopt;
     if (go_on && go_on->restart) {
       selection = select(*method, layer);
       if (hooks.layer_done) hooks.layer_done({at, selection, rows.positions});
       restart(model, device, rows, selection.going_on);
-      at = {.layer = -1, .prompt_tokens = rows.count, .pass = at.pass + 1};
+      at = {.layer = -1, .prompt_tokens = rows.count(), .pass = at.pass + 1};
       continue;
     }
 
-    // Attention over what is cached and over the new tokens; its result joins the hidden states.
-    const View attended = scratch.attended.view().slice(0, n);
-    for (std::size_t i = 0; i < inputs.size(); ++i)
-      rows.segments[i].cached = inputs[i].cache.heads(at.layer);
-    device.attention({.q = q,
-                      .k = k,
-                      .v = v,
-                      .positions = rows.positions,
-                      .segments = rows.segments,
-                      .layout = layout,
-                      .sliding_window = sliding_window,
-                      .out = attended,
-                      .log_sum_exp = log_sum_exp});
-    device.linear(attended, w.output, rows.x, Device::Store::accumulate);
+    rows.segments.front().cached = cache.layer(at.layer);
+    attend(model, device, at.layer, rows, p, scratch, layout, log_sum_exp);
 
     // The cache keeps what the method chooses, or everything.
+    std::int64_t kept = at.tokens;
+    std::int64_t heads = cache.head_count(at.layer) ? cache.head_count(at.layer) : c.kv_heads;
     if (method) {
       selection = select(*method, layer);
-      inputs.front().cache.store(device, at.layer,
-                                 {.k = k,
-                                  .v = v,
-                                  .positions = rows.positions,
-                                  .chosen = selection.kept,
-                                  .first = 0,
-                                  .count = selection.kept_count,
-                                  .heads = selection.kept_heads});
-    } else {
-      for (std::size_t i = 0; i < inputs.size(); ++i) {
-        const AttentionSegment& s = rows.segments[i];
-        inputs[i].cache.store(device, at.layer,
-                              {.k = k,
-                               .v = v,
-                               .positions = rows.positions,
-                               .chosen = {},
-                               .first = s.first_row,
-                               .count = s.rows,
-                               .heads = c.kv_heads});
-      }
+      kept = selection.kept_count;
+      heads = selection.kept_heads;
+    }
+    if (kept > 0) {
+      cache.reserve(at.layer, heads, kept);
+      const Device::StoreArgs store{.k = p.k,
+                                    .v = p.v,
+                                    .positions = rows.positions,
+                                    .chosen = selection.kept,
+                                    .first = 0,
+                                    .count = kept,
+                                    .cache = cache.layer(at.layer)};
+      device.store({&store, 1}, layout);
+      cache.stored(at.layer, kept);
     }
 
-    // MLP, a chunk of rows at a time.
-    for (std::int64_t first = 0; first < n; first += mlp_chunk) {
-      const std::int64_t count = std::min(mlp_chunk, n - first);
-      const View x = rows.x.slice(first, count);
-      const View h = normed.slice(first, count);
-      const View gate_up = scratch.gate_up.view().slice(0, count);
-      const View activated = scratch.activated.view().slice(0, count);
-      device.rms_norm(x, w.mlp_norm, epsilon, h);
-      device.linear(h, w.gate_up, gate_up, Device::Store::overwrite);
-      device.swiglu(gate_up, activated);
-      device.linear(activated, w.down, x, Device::Store::accumulate);
-    }
+    mlp(model, device, at.layer, rows, scratch);
 
     // The tokens that go on.
     if (method && hooks.layer_done) hooks.layer_done({at, selection, rows.positions});
@@ -267,11 +275,120 @@ Tensor forward(const Model& model, Device& device, std::span<const Input> inputs
       hooks.progress(static_cast<double>(at.layer + 1) / static_cast<double>(c.layers));
   }
 
-  for (const Input& input : inputs) {
-    input.cache.next_position +=
-        at.pass == 0 ? static_cast<std::int64_t>(input.ids.size()) : at.prompt_tokens;
+  cache.next_position +=
+      at.pass == 0 ? static_cast<std::int64_t>(input.ids.size()) : at.prompt_tokens;
+  Tensor logits = device.empty(DType::f32, {1, c.vocab_size});
+  head(model, device, rows.x.view().slice(rows.count() - 1, 1), logits,
+       scratch.normed.view().slice(0, 1));
+  return logits;
+}
+
+struct Decoder::State {
+  State(const Model& m, Device& d, const PageLayout& l, std::vector<SequenceCache*> c)
+      : model(m), device(d), layout(l), caches(std::move(c)) {}
+
+  /// One step's operations, all in buffers that stay where they are.
+  void issue() const {
+    device.embed(rows.ids, model.weights.embedding, rows.x);
+    for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
+      const Projected p = project(model, device, layer, rows, scratch);
+      for (std::size_t i = 0; i < caches.size(); ++i)
+        rows.segments[i].cached = caches[i]->layer(layer);
+      attend(model, device, layer, rows, p, scratch, layout, {});
+      std::vector<Device::StoreArgs> stores;
+      for (std::size_t i = 0; i < caches.size(); ++i) {
+        stores.push_back({.k = p.k,
+                          .v = p.v,
+                          .positions = rows.positions,
+                          .chosen = {},
+                          .first = static_cast<std::int64_t>(i),
+                          .count = 1,
+                          .cache = caches[i]->layer(layer)});
+      }
+      device.store(stores, layout);
+      mlp(model, device, layer, rows, scratch);
+    }
+    head(model, device, rows.x, *logits, scratch.normed);
+    device.argmax(*logits, next);
   }
-  return last_logits(model, device, rows);
+
+  const Model& model;
+  Device& device;
+  PageLayout layout;
+  std::vector<SequenceCache*> caches;
+  std::vector<std::uint64_t> generations;
+  mutable Rows rows;
+  Scratch scratch;
+  Tensor next;  // (S) int32
+  std::shared_ptr<Tensor> logits;
+  std::unique_ptr<Recording> recording;
+  std::int64_t steps = 0;  // issued with these addresses
+};
+
+Decoder::Decoder(const Model& model, Device& device, const PageLayout& layout,
+                 std::vector<SequenceCache*> caches)
+    : state_(std::make_unique<State>(model, device, layout, std::move(caches))) {
+  State& s = *state_;
+  const auto n = static_cast<std::int64_t>(s.caches.size());
+  s.rows.ids = device.empty(DType::i32, {n});
+  s.rows.x = device.empty(device.activation_type(), {n, model.config.hidden_size});
+  s.rows.positions = device.empty(DType::i32, {n});
+  for (std::int64_t i = 0; i < n; ++i)
+    s.rows.segments.push_back({.first_row = i, .rows = 1, .cached = {}});
+  s.scratch = make_scratch(model.config, device, n, false);
+  s.next = device.empty(DType::i32, {n});
+  s.logits = std::make_shared<Tensor>(device.empty(DType::f32, {n, model.config.vocab_size}));
+  for (const SequenceCache* cache : s.caches) s.generations.push_back(cache->generation());
+}
+
+Decoder::~Decoder() = default;
+
+bool Decoder::serves(std::span<SequenceCache* const> caches) const {
+  const State& s = *state_;
+  if (caches.size() != s.generations.size()) return false;
+  for (std::size_t i = 0; i < caches.size(); ++i) {
+    if (caches[i]->generation() != s.generations[i]) return false;
+  }
+  return true;
+}
+
+const std::shared_ptr<Tensor>& Decoder::logits() const { return state_->logits; }
+
+std::vector<std::int32_t> Decoder::step(std::span<const std::int32_t> ids) {
+  State& s = *state_;
+  assert(ids.size() == s.caches.size());
+  std::vector<std::int32_t> positions;
+  for (std::size_t i = 0; i < s.caches.size(); ++i) {
+    SequenceCache& cache = *s.caches[i];
+    positions.push_back(static_cast<std::int32_t>(cache.next_position));
+    for (std::int64_t layer = 0; layer < s.model.config.layers; ++layer) {
+      const std::int64_t heads = cache.head_count(layer);
+      cache.reserve(layer, heads ? heads : s.model.config.kv_heads, 1);
+    }
+    if (cache.generation() != s.generations[i]) {  // a table has moved
+      s.generations[i] = cache.generation();
+      s.recording.reset();
+      s.steps = 0;
+    }
+  }
+  s.device.upload(ids.data(), s.rows.ids);
+  s.device.upload(positions.data(), s.rows.positions);
+  // The first step may still tune what it runs, the second is recorded.
+  if (s.recording) {
+    s.recording->replay();
+  } else if (s.steps == 0) {
+    s.issue();
+  } else {
+    s.recording = s.device.record([&s] { s.issue(); });
+  }
+  ++s.steps;
+  for (SequenceCache* cache : s.caches) {
+    ++cache->next_position;
+    for (std::int64_t layer = 0; layer < s.model.config.layers; ++layer) cache->stored(layer, 1);
+  }
+  std::vector<std::int32_t> next(ids.size());
+  s.device.download(s.next, next.data());
+  return next;
 }
 
 }  // namespace fastkv

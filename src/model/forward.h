@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "cache/kv_cache.h"
 #include "methods/method.h"
@@ -23,7 +25,7 @@ struct Model {
   }
 };
 
-/// New tokens of one sequence: a prompt, a continuation, or one token of decoding.
+/// New tokens of one sequence: a prompt or a continuation.
 struct Input {
   SequenceCache& cache;
   std::span<const std::int32_t> ids;  // at least one
@@ -47,12 +49,33 @@ struct ForwardHooks {
 std::size_t prefill_bytes(const ModelConfig& config, const Device& device, const PageLayout& layout,
                           const Method& method, std::int64_t tokens);
 
-/// The model, layer by layer, over the new tokens of one or more sequences. Each layer's keys and
-/// values are appended to the caches. With a method there must be one sequence with an empty cache:
-/// its prompt is compressed layer by layer, so that only one layer's full keys and values exist at
-/// a time. Returns the logits (sequences, V) float32 of each sequence's last token.
-Tensor forward(const Model& model, Device& device, std::span<const Input> inputs,
-               const PageLayout& layout, const Method* method = nullptr,
-               const ForwardHooks& hooks = {});
+/// The model, layer by layer, over the new tokens of one sequence. Each layer's keys and values are
+/// appended to the cache. With a method the cache must be empty: the prompt is compressed layer by
+/// layer, so that only one layer's full keys and values exist at a time. Returns the logits (1, V)
+/// float32 of the last token.
+Tensor forward(const Model& model, Device& device, const Input& input, const PageLayout& layout,
+               const Method* method = nullptr, const ForwardHooks& hooks = {});
+
+/// Decoding: one token for each of several sequences, step by step, in one pass over the weights.
+/// The buffers stay, and the operations of a step are recorded once and replayed while no cache
+/// has moved.
+class Decoder {
+ public:
+  /// At least one cache, none of them empty; they must outlive the decoder.
+  Decoder(const Model& model, Device& device, const PageLayout& layout,
+          std::vector<SequenceCache*> caches);
+  ~Decoder();
+
+  /// The caches' generations: another decoder is needed where sequences differ.
+  bool serves(std::span<SequenceCache* const> caches) const;
+  /// Feeds one token to each sequence and returns the most likely next ones.
+  std::vector<std::int32_t> step(std::span<const std::int32_t> ids);
+  /// (sequences, V) float32, of the last step.
+  const std::shared_ptr<Tensor>& logits() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace fastkv

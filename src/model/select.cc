@@ -1,7 +1,6 @@
 #include "model/select.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace fastkv {
 namespace {
@@ -25,7 +24,6 @@ Tensor choose(Device& device, const View& scores, std::int64_t heads, std::int64
 }  // namespace
 
 Selection select(const Method& method, const LayerView& layer) {
-  const auto start = std::chrono::steady_clock::now();
   const std::int64_t n = layer.q.rows();
   const std::int64_t kv_heads = layer.k.shape[1];
   const Keep keep = method.keep(layer.at);
@@ -36,6 +34,7 @@ Selection select(const Method& method, const LayerView& layer) {
   const bool choose_kept = s.kept_count > 0 && s.kept_count < n;
   s.kept_heads = choose_kept && keep.per_query_head ? layer.q.shape[1] : kv_heads;
 
+  if (choose_kept || s.go_on) s.begin = layer.device.now();
   Tensor scores;
   if (depends_on_score(n, s.kept_count, keep.first, keep.recent) ||
       (s.go_on && depends_on_score(n, s.go_on->tokens, s.go_on->first, s.go_on->recent))) {
@@ -53,10 +52,7 @@ Selection select(const Method& method, const LayerView& layer) {
     s.going_on = choose(layer.device, summed ? summed : scores, 1, n, s.go_on->tokens,
                         s.go_on->first, s.go_on->recent);
   }
-  if (choose_kept || s.go_on) {
-    layer.device.synchronize();
-    s.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
+  if (s.begin) s.end = layer.device.now();
   return s;
 }
 

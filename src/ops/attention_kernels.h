@@ -19,6 +19,15 @@ constexpr std::int64_t padded_dim(std::int64_t dim) { return (dim + 31) / 32 * 3
 constexpr std::int64_t packed_keys_size(std::int64_t dim) { return block_keys * dim; }
 constexpr std::int64_t packed_values_size(std::int64_t dim) { return block_keys * padded_dim(dim); }
 
+/// One head of a cached layer.
+struct CachedHead {
+  const std::byte* const* pages = nullptr;
+  std::int64_t length = 0;
+};
+inline CachedHead head_of(const CachedLayer& layer, std::int64_t head) {
+  return {layer.pages + head * layer.page_capacity, layer.lengths[head]};
+}
+
 /// Where the keys and values of one cached head and of the rows of its segment are: entry e is
 /// cached for e < cached.length, and row e - cached.length of k and v after that.
 struct KeySource {

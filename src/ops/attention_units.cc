@@ -7,7 +7,7 @@ std::vector<AttentionUnit> attention_units(const AttentionArgs& args,
   const std::int64_t query_heads = args.q.shape[1];
   const std::int64_t kv_heads = args.k.shape[1];
   const std::int64_t dim = args.q.shape[2];
-  const auto cached_heads = static_cast<std::int64_t>(segment.cached.size());
+  const std::int64_t cached_heads = segment.cached.heads;
   const std::int64_t units = cached_heads > 0 ? cached_heads : kv_heads;
   const std::int64_t sharing = query_heads / units;
   const std::int64_t group = query_heads / kv_heads;
@@ -18,7 +18,7 @@ std::vector<AttentionUnit> attention_units(const AttentionArgs& args,
     unit.first_head = u * sharing;
     unit.heads = sharing;
     const std::int64_t column = unit.first_head / group * dim;
-    if (cached_heads > 0) unit.source.cached = segment.cached[static_cast<std::size_t>(u)];
+    if (cached_heads > 0) unit.source.cached = head_of(segment.cached, u);
     unit.source.layout = &args.layout;
     unit.source.k = args.k.row<float>(segment.first_row) + column;
     unit.source.k_stride = args.k.row_stride;

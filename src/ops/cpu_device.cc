@@ -2,8 +2,10 @@
 
 #include <fmt/core.h>
 #include <omp.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <fstream>
 
@@ -12,6 +14,27 @@
 
 namespace fastkv {
 namespace {
+
+class CpuTimeStamp final : public TimeStamp {
+ public:
+  double seconds_since(const TimeStamp& earlier) const override {
+    return std::chrono::duration<double>(at_ - static_cast<const CpuTimeStamp&>(earlier).at_)
+        .count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point at_ = std::chrono::steady_clock::now();
+};
+
+/// The processor has nothing to gain from recording.
+class CpuRecording final : public Recording {
+ public:
+  explicit CpuRecording(std::function<void()> work) : work_(std::move(work)) {}
+  void replay() override { work_(); }
+
+ private:
+  std::function<void()> work_;
+};
 
 std::size_t row_bytes(const View& view) {
   if (view.rows() == 0) return 0;
@@ -53,6 +76,19 @@ std::size_t CpuDevice::free_memory() const {
   }
   return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+std::size_t CpuDevice::peak_memory() const {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+}
+
+std::unique_ptr<TimeStamp> CpuDevice::now() { return std::make_unique<CpuTimeStamp>(); }
+
+std::unique_ptr<Recording> CpuDevice::record(std::function<void()> work) {
+  work();
+  return std::make_unique<CpuRecording>(std::move(work));
 }
 
 Tensor CpuDevice::empty(DType type, Shape shape) {

@@ -19,10 +19,16 @@ class CpuDevice final : public Device {
   DType activation_type() const override { return DType::f32; }
 
   std::size_t free_memory() const override;
+  std::size_t peak_memory() const override;
+  bool shares_host_memory() const override { return true; }
+  // The MLP's inner activations are the widest of all: more rows would leave the caches.
+  std::int64_t row_chunk() const override { return 1024; }
   Tensor empty(DType type, Shape shape) override;
   void upload(const void* host, const View& to) override;
   void download(const View& from, void* host) override;
   void synchronize() override {}
+  std::unique_ptr<TimeStamp> now() override;
+  std::unique_ptr<Recording> record(std::function<void()> work) override;
 
   void embed(const View& ids, const View& table, const View& out) override;
   void rms_norm(const View& x, const View& weight, float epsilon, const View& out) override;
@@ -31,7 +37,7 @@ class CpuDevice final : public Device {
   void rope(const View& x, const View& positions, const View& frequencies) override;
   void attention(const AttentionArgs& args) override;
   void swiglu(const View& gate_up, const View& out) override;
-  void store(std::span<const StoreArgs> heads, const PageLayout& layout) override;
+  void store(std::span<const StoreArgs> sequences, const PageLayout& layout) override;
   void column_sums(const ColumnSumArgs& args) override;
   void last_query_dots(const View& q, const View& k, const View& out) override;
   void pool(const View& scores, std::int64_t columns, int kernel, Pooling pooling,
@@ -40,6 +46,7 @@ class CpuDevice final : public Device {
   void top_k(const View& scores, std::int64_t count, std::int64_t first, std::int64_t recent,
              const View& out) override;
   void gather_rows(const View& x, const View& rows, const View& out) override;
+  void argmax(const View& x, const View& out) override;
 
  private:
   /// Threads worth starting for about `work` elementary steps: starting them costs microseconds.

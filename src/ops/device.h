@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -16,11 +17,14 @@ namespace fastkv {
 //   Hq query heads                       Hkv key/value heads      g  Hq / Hkv      D  head size
 //   C  cached heads of a layer: Hkv, or Hq where a method keeps per query head
 
-/// The cached keys and values of one head of one layer of one sequence. Entries lie in order, in
-/// pages; page p holds entries [p * page_tokens, (p + 1) * page_tokens).
-struct CachedHead {
-  const std::byte* const* pages = nullptr;  // host array of device addresses
-  std::int64_t length = 0;                  // entries in use
+/// The cached keys and values of one layer of one sequence, all of it in the device's memory. Each
+/// head's entries lie in order, in pages; page p holds entries [p * page_tokens, (p + 1) *
+/// page_tokens). Heads may have different lengths.
+struct CachedLayer {
+  std::byte* const* pages = nullptr;  // (heads, page_capacity) addresses
+  std::int32_t* lengths = nullptr;    // (heads) entries in use
+  std::int64_t heads = 0;             // C; 0: nothing is cached yet
+  std::int64_t page_capacity = 0;
 };
 
 /// What a page holds, one block after the other: keys (page_tokens, D), values (page_tokens, D),
@@ -42,11 +46,10 @@ struct PageLayout {
 };
 
 /// Rows of a call that belong to one sequence, and what that sequence has cached in this layer.
-/// Heads may have different lengths. `cached` is empty for a fresh prompt.
 struct AttentionSegment {
   std::int64_t first_row = 0;
   std::int64_t rows = 0;
-  std::span<const CachedHead> cached;  // C heads, or empty
+  CachedLayer cached;
 };
 
 struct AttentionArgs {
@@ -77,6 +80,22 @@ struct ColumnSumArgs {
 
 enum class Pooling { max, average };
 
+/// Operations as they were issued once, to be issued again with the same addresses: what lies there
+/// may have changed.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
+/// A moment in the order of operations.
+class TimeStamp {
+ public:
+  virtual ~TimeStamp() = default;
+  /// Seconds from `earlier` to here. Both must be over: after synchronize().
+  virtual double seconds_since(const TimeStamp& earlier) const = 0;
+};
+
 /// One device: its memory and every operation the engine needs. The CPU's implementation is the
 /// specification; other devices are compared with it. Callers pass shapes that fit (checked by
 /// assertions only), because every border above this one has checked the user's input.
@@ -94,11 +113,20 @@ class Device {
 
   /// Bytes that can still be taken, as far as the system tells.
   virtual std::size_t free_memory() const = 0;
+  /// Most bytes that were in use at a time: of the process where memory is the host's.
+  virtual std::size_t peak_memory() const = 0;
+  /// Whether the host may read and write the device's memory: nothing needs to be moved there.
+  virtual bool shares_host_memory() const = 0;
+  /// Rows that are worth being computed together by linear layers: callers bound their buffers so.
+  virtual std::int64_t row_chunk() const = 0;
   /// Uninitialised memory. Throws Error with the number of bytes where there is not enough.
   virtual Tensor empty(DType type, Shape shape) = 0;
   virtual void upload(const void* host, const View& to) = 0;
   virtual void download(const View& from, void* host) = 0;
   virtual void synchronize() = 0;
+  virtual std::unique_ptr<TimeStamp> now() = 0;
+  /// Issues `work`, which must neither allocate nor wait nor download, and keeps it for later.
+  virtual std::unique_ptr<Recording> record(std::function<void()> work) = 0;
 
   /// out[i] = table[ids[i]].  ids (n) int32, table (V, H), out (n, H)
   virtual void embed(const View& ids, const View& table, const View& out) = 0;
@@ -107,6 +135,14 @@ class Device {
   /// out = x * weight^T, or out += x * weight^T.  x (n, K), weight (M, K), out (n, M)
   enum class Store { overwrite, accumulate };
   virtual void linear(const View& x, const Matrix& weight, const View& out, Store store) = 0;
+  /// out = (x / rms(x) * norm) * weight^T.  scratch: as x, may be overwritten
+  virtual void norm_linear(const View& x, const View& norm, float epsilon, const Matrix& weight,
+                           const View& out, const View& scratch);
+  /// The first half of an MLP: out = silu(gate) * up, both from the normalised x.
+  /// weight (2 I, K), out (n, I), scratch as x, gate_up (n, 2 I): may be overwritten
+  virtual void norm_gated_linear(const View& x, const View& norm, float epsilon,
+                                 const Matrix& weight, const View& out, const View& scratch,
+                                 const View& gate_up);
   /// Adds bias (M) float32 to every row of x (n, M).
   virtual void add_bias(const View& x, const View& bias) = 0;
   /// Rotates x in place, halves paired (x[i], x[i + D/2]).
@@ -118,18 +154,18 @@ class Device {
   /// out = silu(gate) * up.  gate_up (n, 2 I): gate first; out (n, I)
   virtual void swiglu(const View& gate_up, const View& out) = 0;
 
-  /// Writes rows of k and v to the end of a cached head's pages, which exist already.
-  /// k, v (n, Hkv, D); positions (n); rows: (m) int32 row numbers, empty view: [first, first + m)
+  /// Appends rows of k and v to every head of a cached layer, whose pages exist already, and
+  /// advances its lengths. Head h takes KV head h / (C / Hkv).
+  /// k, v (n, Hkv, D); positions (n); chosen: (C, count) int32 rows, or empty: [first, first +
+  /// count) for all heads
   struct StoreArgs {
     View k, v, positions;
-    std::int64_t kv_head = 0;
-    View rows;
+    View chosen;
     std::int64_t first = 0;
-    std::int64_t count = 0;  // m
-    std::byte* const* pages = nullptr;
-    std::int64_t length = 0;  // entries in use before
+    std::int64_t count = 0;
+    CachedLayer cache;
   };
-  virtual void store(std::span<const StoreArgs> heads, const PageLayout& layout) = 0;
+  virtual void store(std::span<const StoreArgs> sequences, const PageLayout& layout) = 0;
 
   virtual void column_sums(const ColumnSumArgs& args) = 0;
   /// out[0, j] = sum over query heads of q[last row, h] . k[j, h / g].  q, k as above; out (1, n)
@@ -147,6 +183,9 @@ class Device {
                      std::int64_t recent, const View& out) = 0;
   /// out[i] = x[rows[i]].  x (n, ...), rows (m) int32, out (m, ...)
   virtual void gather_rows(const View& x, const View& rows, const View& out) = 0;
+  /// The column of each row's highest value, the lowest such column.
+  /// x (n, V) float32, out (n) int32
+  virtual void argmax(const View& x, const View& out) = 0;
 };
 
 /// The processor, with `threads` threads (0: all cores). Computes in float32 whatever the weights
@@ -157,5 +196,15 @@ struct CpuOptions {
   bool fast_bf16 = true;
 };
 std::unique_ptr<Device> make_cpu_device(const CpuOptions& options);
+
+/// A graphics processor of NVIDIA's. Activations are of `activations`: bf16, or f32 to verify.
+struct CudaOptions {
+  int ordinal = 0;
+  DType activations = DType::bf16;
+};
+/// Throws Error with the reason where there is none, or the build has no CUDA.
+std::unique_ptr<Device> make_cuda_device(const CudaOptions& options);
+/// Whether make_cuda_device() can succeed.
+bool has_cuda_device();
 
 }  // namespace fastkv

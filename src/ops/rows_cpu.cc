@@ -32,20 +32,24 @@ void copy_from_float(const float* from, std::int64_t count, DType type, std::byt
   }
 }
 
-void store_head(const Device::StoreArgs& args, const PageLayout& layout) {
+void store_head(const Device::StoreArgs& args, const PageLayout& layout, std::int64_t head) {
   const std::int64_t dim = layout.head_dim;
+  const std::int64_t kv_head = head / (args.cache.heads / args.k.shape[1]);
+  std::byte* const* pages = args.cache.pages + head * args.cache.page_capacity;
+  std::int32_t& length = args.cache.lengths[head];
   for (std::int64_t i = 0; i < args.count; ++i) {
-    const std::int64_t row = args.rows ? args.rows.as<std::int32_t>()[i] : args.first + i;
-    const std::int64_t entry = args.length + i;
-    std::byte* page = args.pages[entry / layout.page_tokens];
+    const std::int64_t row = args.chosen ? args.chosen.row<std::int32_t>(head)[i] : args.first + i;
+    const std::int64_t entry = length + i;
+    std::byte* page = pages[entry / layout.page_tokens];
     const std::int64_t slot = entry % layout.page_tokens;
     std::byte* key = page + static_cast<std::size_t>(slot * dim) * size_of(layout.type);
-    copy_from_float(args.k.row<float>(row) + args.kv_head * dim, dim, layout.type, key);
-    copy_from_float(args.v.row<float>(row) + args.kv_head * dim, dim, layout.type,
+    copy_from_float(args.k.row<float>(row) + kv_head * dim, dim, layout.type, key);
+    copy_from_float(args.v.row<float>(row) + kv_head * dim, dim, layout.type,
                     key + layout.value_offset());
     std::memcpy(page + layout.position_offset() + slot * 4, args.positions.as<std::int32_t>() + row,
                 4);
   }
+  length += static_cast<std::int32_t>(args.count);
 }
 
 }  // namespace
@@ -69,12 +73,11 @@ void CpuDevice::gather_rows(const View& x, const View& rows, const View& out) {
   });
 }
 
-void CpuDevice::store(std::span<const StoreArgs> heads, const PageLayout& layout) {
-  std::int64_t entries = 0;
-  for (const StoreArgs& head : heads) entries += head.count;
-  parallel_for(
-      threads_for(entries * layout.head_dim), static_cast<std::int64_t>(heads.size()),
-      [&](std::int64_t i, int) { store_head(heads[static_cast<std::size_t>(i)], layout); });
+void CpuDevice::store(std::span<const StoreArgs> sequences, const PageLayout& layout) {
+  for (const StoreArgs& args : sequences) {
+    parallel_for(threads_for(args.cache.heads * args.count * layout.head_dim), args.cache.heads,
+                 [&](std::int64_t head, int) { store_head(args, layout, head); });
+  }
 }
 
 }  // namespace fastkv

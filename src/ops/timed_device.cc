@@ -11,15 +11,27 @@ double attention_pairs(const AttentionArgs& a) {
   double pairs = 0.0;
   for (const AttentionSegment& s : a.segments) {
     const auto rows = static_cast<double>(s.rows);
-    double cached = 0.0;
-    for (const CachedHead& head : s.cached) cached += static_cast<double>(head.length);
-    if (!s.cached.empty()) cached /= static_cast<double>(s.cached.size());
-    pairs += rows * cached + rows * (rows + 1) / 2;
+    // How much is cached is known to the device alone; prompts are what profiles are for.
+    pairs += rows * (rows + 1) / 2;
   }
   return pairs;
 }
 
+class Repeated final : public Recording {
+ public:
+  explicit Repeated(std::function<void()> work) : work_(std::move(work)) {}
+  void replay() override { work_(); }
+
+ private:
+  std::function<void()> work_;
+};
+
 }  // namespace
+
+std::unique_ptr<Recording> TimedDevice::record(std::function<void()> work) {
+  work();
+  return std::make_unique<Repeated>(std::move(work));
+}
 
 template <class Work>
 void TimedDevice::timed(const char* name, double flops, const Work& work) {
@@ -56,8 +68,8 @@ void TimedDevice::attention(const AttentionArgs& a) {
 void TimedDevice::swiglu(const View& gate_up, const View& out) {
   timed("swiglu", 0, [&] { device_.swiglu(gate_up, out); });
 }
-void TimedDevice::store(std::span<const StoreArgs> heads, const PageLayout& layout) {
-  timed("store", 0, [&] { device_.store(heads, layout); });
+void TimedDevice::store(std::span<const StoreArgs> sequences, const PageLayout& layout) {
+  timed("store", 0, [&] { device_.store(sequences, layout); });
 }
 void TimedDevice::column_sums(const ColumnSumArgs& a) {
   const auto n = static_cast<double>(a.k.rows());
@@ -82,6 +94,10 @@ void TimedDevice::top_k(const View& scores, std::int64_t count, std::int64_t fir
 }
 void TimedDevice::gather_rows(const View& x, const View& rows, const View& out) {
   timed("gather_rows", 0, [&] { device_.gather_rows(x, rows, out); });
+}
+
+void TimedDevice::argmax(const View& x, const View& out) {
+  timed("argmax", 0, [&] { device_.argmax(x, out); });
 }
 
 }  // namespace fastkv

@@ -22,10 +22,16 @@ class TimedDevice final : public Device {
   std::string description() const override { return device_.description(); }
   DType activation_type() const override { return device_.activation_type(); }
   std::size_t free_memory() const override { return device_.free_memory(); }
+  std::size_t peak_memory() const override { return device_.peak_memory(); }
+  bool shares_host_memory() const override { return device_.shares_host_memory(); }
+  std::int64_t row_chunk() const override { return device_.row_chunk(); }
   Tensor empty(DType type, Shape shape) override { return device_.empty(type, shape); }
   void upload(const void* host, const View& to) override { device_.upload(host, to); }
   void download(const View& from, void* host) override { device_.download(from, host); }
   void synchronize() override { device_.synchronize(); }
+  std::unique_ptr<TimeStamp> now() override { return device_.now(); }
+  // Nothing is recorded: each operation is timed whenever it is issued.
+  std::unique_ptr<Recording> record(std::function<void()> work) override;
 
   void embed(const View& ids, const View& table, const View& out) override;
   void rms_norm(const View& x, const View& weight, float epsilon, const View& out) override;
@@ -34,7 +40,7 @@ class TimedDevice final : public Device {
   void rope(const View& x, const View& positions, const View& frequencies) override;
   void attention(const AttentionArgs& args) override;
   void swiglu(const View& gate_up, const View& out) override;
-  void store(std::span<const StoreArgs> heads, const PageLayout& layout) override;
+  void store(std::span<const StoreArgs> sequences, const PageLayout& layout) override;
   void column_sums(const ColumnSumArgs& args) override;
   void last_query_dots(const View& q, const View& k, const View& out) override;
   void pool(const View& scores, std::int64_t columns, int kernel, Pooling pooling,
@@ -43,6 +49,7 @@ class TimedDevice final : public Device {
   void top_k(const View& scores, std::int64_t count, std::int64_t first, std::int64_t recent,
              const View& out) override;
   void gather_rows(const View& x, const View& rows, const View& out) override;
+  void argmax(const View& x, const View& out) override;
 
  private:
   template <class Work>

@@ -322,7 +322,7 @@ TEST_P(TrainedModel, Float32MatchesTheOracleUnderEachMethod) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TrainedModel, testing::Values("needle-12m", "needle-v2-14m"),
+INSTANTIATE_TEST_SUITE_P(Models, TrainedModel, testing::Values("needle-v2-14m"),
                          [](const testing::TestParamInfo<const char*>& model) {
                            std::string name = model.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -197,10 +197,10 @@ TEST(Weights, ReadsAttentionBias) {
 }
 
 TEST(Weights, KeepsMatricesWhereTheFileHasThem) {
-  const std::filesystem::path directory = FASTKV_SOURCE_DIR "/models/needle-12m";
+  const std::filesystem::path directory = FASTKV_SOURCE_DIR "/models/needle-v2-14m";
   const ModelConfig config = load_config(directory);
   const Weights w = load_weights(directory, config, DType::bf16);
-  // The memory that holds the weights: two mapped files (and own memory for the vectors).
+  // The memory that holds the weights: the mapped files (and own memory for the vectors).
   const SafetensorsDirectory files(directory);
   const auto* entry = files.find("model.layers.7.self_attn.k_proj.weight");
   ASSERT_NE(entry, nullptr);
@@ -211,7 +211,7 @@ TEST(Weights, KeepsMatricesWhereTheFileHasThem) {
   EXPECT_EQ(page_offset(k.data), entry->tensor.offset % 4096) << "inside a mapping of the file";
   EXPECT_EQ(w.head.part[0].data, w.embedding.data);
   EXPECT_EQ(w.layers[7].attention_norm.type, DType::f32);
-  EXPECT_EQ(w.layers.size(), 12u);
+  EXPECT_EQ(w.layers.size(), 14u);
 }
 
 TEST(Weights, LoadsTheFixtures) {

@@ -104,19 +104,18 @@ class Attention : public OpTest {
 
     const PageLayout layout{.page_tokens = c.page_tokens, .head_dim = c.dim, .type = c.type};
     std::vector<Tensor> memory;
-    std::vector<std::vector<const std::byte*>> pages;
-    for (const auto& heads : data.cached) {
-      for (const CachedData& head : heads)
-        pages.push_back(upload_pages(device, layout, head, memory));
-    }
-    std::vector<std::vector<CachedHead>> cached(c.segments.size());
+    std::vector<CachedPages> caches;
     std::vector<AttentionSegment> segments;
     std::int64_t first = 0;
-    std::size_t next = 0;
     for (std::size_t s = 0; s < c.segments.size(); ++s) {
-      for (std::int64_t length : c.segments[s].cached)
-        cached[s].push_back({pages[next++].data(), length});
-      segments.push_back({first, c.segments[s].rows, cached[s]});
+      std::vector<std::vector<std::byte*>> pages;
+      std::vector<std::int32_t> lengths;
+      for (const CachedData& head : data.cached[s]) {
+        pages.push_back(upload_pages(device, layout, head, memory));
+        lengths.push_back(static_cast<std::int32_t>(head.positions.size()));
+      }
+      caches.emplace_back(device, pages, lengths);
+      segments.push_back({first, c.segments[s].rows, caches.back().layer()});
       first += c.segments[s].rows;
     }
     device.attention({.q = q,
@@ -133,10 +132,9 @@ class Attention : public OpTest {
     return {get(device, out), get(device, log_sum_exp)};
   }
 
-  static std::vector<const std::byte*> upload_pages(Device& device, const PageLayout& layout,
-                                                    const CachedData& head,
-                                                    std::vector<Tensor>& memory) {
-    std::vector<const std::byte*> pages;
+  static std::vector<std::byte*> upload_pages(Device& device, const PageLayout& layout,
+                                              const CachedData& head, std::vector<Tensor>& memory) {
+    std::vector<std::byte*> pages;
     const auto length = static_cast<std::int64_t>(head.positions.size());
     for (std::int64_t first = 0; first < length; first += layout.page_tokens) {
       // Entries past the end are NaN: nobody may read them into a result.
@@ -153,7 +151,7 @@ class Attention : public OpTest {
       }
       memory.push_back(device.empty(DType::i32, {static_cast<std::int64_t>(layout.bytes() / 4)}));
       device.upload(page.data(), memory.back());
-      pages.push_back(static_cast<const std::byte*>(memory.back().view().data));
+      pages.push_back(static_cast<std::byte*>(memory.back().view().data));
     }
     return pages;
   }

@@ -44,6 +44,21 @@ class Padded {
   std::int64_t gap_;
 };
 
+/// A cached layer on a device, from the addresses of each head's pages.
+class CachedPages {
+ public:
+  CachedPages(Device& device, const std::vector<std::vector<std::byte*>>& pages,
+              const std::vector<std::int32_t>& lengths);
+  CachedLayer layer() const;
+  std::vector<std::int32_t> lengths() const;
+
+ private:
+  Device& device_;
+  std::int64_t capacity_ = 1;
+  Tensor table_;    // (heads, 2 * capacity) int32
+  Tensor lengths_;  // (heads) int32
+};
+
 class OpTest : public testing::TestWithParam<DeviceCase> {
  protected:
   OpTest();

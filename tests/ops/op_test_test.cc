@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -77,6 +78,32 @@ bool Padded::gaps_untouched() const {
   }
   return true;
 }
+
+CachedPages::CachedPages(Device& device, const std::vector<std::vector<std::byte*>>& pages,
+                         const std::vector<std::int32_t>& lengths)
+    : device_(device) {
+  const auto heads = static_cast<std::int64_t>(pages.size());
+  if (heads == 0) return;
+  for (const auto& head : pages)
+    capacity_ = std::max(capacity_, static_cast<std::int64_t>(head.size()));
+  std::vector<std::byte*> table(static_cast<std::size_t>(heads * capacity_));
+  for (std::int64_t h = 0; h < heads; ++h) {
+    const auto& head = pages[static_cast<std::size_t>(h)];
+    std::copy(head.begin(), head.end(), table.begin() + h * capacity_);
+  }
+  table_ = device.empty(DType::i32, {heads, 2 * capacity_});
+  device.upload(table.data(), table_);
+  lengths_ = device.empty(DType::i32, {heads});
+  device.upload(lengths.data(), lengths_);
+}
+
+CachedLayer CachedPages::layer() const {
+  if (!table_) return {};
+  return {static_cast<std::byte* const*>(table_.view().data), lengths_.as<std::int32_t>(),
+          lengths_.shape()[0], capacity_};
+}
+
+std::vector<std::int32_t> CachedPages::lengths() const { return get_ints(device_, lengths_); }
 
 OpTest::OpTest() : random_(seed()) {}
 

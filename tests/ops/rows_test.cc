@@ -77,12 +77,16 @@ TEST_P(Rows, StoreAppendsAcrossPages) {
     for (std::int64_t i = 0; i < tokens; ++i) at[i] = static_cast<std::int32_t>(100 + 3 * i);
     Padded k(*device, DType::f32, {tokens, heads, dim}),
         v(*device, DType::f32, {tokens, heads, dim}), positions(*device, DType::i32, {tokens}, 0),
-        rows(*device, DType::i32, {6}, 0);
+        rows(*device, DType::i32, {heads, 6}, 0);
     put(*device, k, keys);
     put(*device, v, values);
     put(*device, positions, at);
     const std::vector<std::int32_t> chosen = {0, 2, 3, 7, 11, 12};
-    put(*device, rows, chosen);
+    std::vector<std::int32_t> chosen_of_heads;
+    for (std::int64_t h = 0; h < heads; ++h) {
+      for (std::int32_t row : chosen) chosen_of_heads.push_back(h == 1 ? row : 12 - row);
+    }
+    put(*device, rows, chosen_of_heads);
 
     std::vector<Tensor> memory;
     std::vector<std::byte*> pages;
@@ -92,20 +96,32 @@ TEST_P(Rows, StoreAppendsAcrossPages) {
     }
     // First three consecutive rows, then six chosen ones, so that the second call starts in the
     // middle of a page and fills two more.
+    // First three consecutive rows, then six chosen ones, so that the second call starts in the
+    // middle of a page and fills two more. One cached head a KV head; the second is looked at.
+    std::vector<std::vector<std::byte*>> table;
+    std::vector<Tensor> others;
+    for (std::int64_t h = 0; h < heads; ++h) {
+      table.push_back(pages);
+      for (std::byte*& page : table.back()) {
+        if (h == 1) continue;
+        others.push_back(
+            device->empty(DType::i32, {static_cast<std::int64_t>(layout.bytes() / 4)}));
+        page = static_cast<std::byte*>(others.back().view().data);
+      }
+    }
+    const CachedPages cache(*device, table, {0, 0, 0});
     Device::StoreArgs args{.k = k,
                            .v = v,
                            .positions = positions,
-                           .kv_head = 1,
-                           .rows = {},
+                           .chosen = {},
                            .first = 4,
                            .count = 3,
-                           .pages = pages.data(),
-                           .length = 0};
+                           .cache = cache.layer()};
     device->store({&args, 1}, layout);
-    args.rows = rows;
+    args.chosen = rows;
     args.count = 6;
-    args.length = 3;
     device->store({&args, 1}, layout);
+    EXPECT_EQ(cache.lengths(), (std::vector<std::int32_t>{9, 9, 9}));
 
     const std::vector<std::int32_t> expected = {4, 5, 6, 0, 2, 3, 7, 11, 12};
     for (std::size_t e = 0; e < expected.size(); ++e) {
@@ -123,6 +139,98 @@ TEST_P(Rows, StoreAppendsAcrossPages) {
       EXPECT_EQ(position, at[expected[e]]);
     }
   }
+}
+
+TEST_P(Rows, StoreOfOneRowForEachOfManySequences) {
+  const auto device = make();
+  const std::int64_t sequences = 5, heads = 2, dim = 8;
+  const PageLayout layout{.page_tokens = 4, .head_dim = dim, .type = DType::f32};
+  Padded k(*device, DType::f32, {sequences, heads, dim}),
+      v(*device, DType::f32, {sequences, heads, dim}),
+      positions(*device, DType::i32, {sequences}, 0);
+  const auto keys = normal(sequences * heads * dim), values = normal(sequences * heads * dim);
+  put(*device, k, keys);
+  put(*device, v, values);
+  put(*device, positions, std::vector<std::int32_t>{7, 8, 9, 10, 11});
+  std::vector<Tensor> memory;
+  std::vector<std::unique_ptr<CachedPages>> caches;
+  std::vector<Device::StoreArgs> stores;
+  // Cached heads are twice the KV heads; the sequences' lengths are 0 to 4, ragged by one.
+  for (std::int64_t s = 0; s < sequences; ++s) {
+    std::vector<std::vector<std::byte*>> table;
+    std::vector<std::int32_t> lengths;
+    for (std::int64_t h = 0; h < 2 * heads; ++h) {
+      table.emplace_back();
+      for (int p = 0; p < 2; ++p) {
+        memory.push_back(
+            device->empty(DType::i32, {static_cast<std::int64_t>(layout.bytes() / 4)}));
+        table.back().push_back(static_cast<std::byte*>(memory.back().view().data));
+      }
+      lengths.push_back(static_cast<std::int32_t>(s + h % 2));
+    }
+    caches.push_back(std::make_unique<CachedPages>(*device, table, lengths));
+    stores.push_back({.k = k,
+                      .v = v,
+                      .positions = positions,
+                      .chosen = {},
+                      .first = s,
+                      .count = 1,
+                      .cache = caches.back()->layer()});
+  }
+  device->store(stores, layout);
+  for (std::int64_t s = 0; s < sequences; ++s) {
+    for (std::int64_t h = 0; h < 2 * heads; ++h) {
+      const std::int64_t entry = s + h % 2;
+      EXPECT_EQ(caches[static_cast<std::size_t>(s)]->lengths()[static_cast<std::size_t>(h)],
+                entry + 1);
+      const Tensor& page = memory[static_cast<std::size_t>((s * 2 * heads + h) * 2 + entry / 4)];
+      std::vector<std::byte> bytes(layout.bytes());
+      device->download(page, bytes.data());
+      for (std::int64_t d = 0; d < dim; ++d) {
+        const std::int64_t from = (s * heads + h / 2) * dim + d;
+        EXPECT_EQ(load_float(bytes.data(), DType::f32, entry % 4 * dim + d), keys[from]);
+        EXPECT_EQ(load_float(bytes.data() + layout.value_offset(), DType::f32, entry % 4 * dim + d),
+                  values[from]);
+      }
+      std::int32_t position;
+      std::memcpy(&position, bytes.data() + layout.position_offset() + entry % 4 * 4, 4);
+      EXPECT_EQ(position, 7 + s);
+    }
+  }
+}
+
+TEST_P(Rows, ArgmaxTakesTheFirstOfEquals) {
+  const auto device = make();
+  for (std::int64_t columns : {1, 31, 1000, 40001}) {
+    auto x = normal(3 * columns);
+    std::vector<std::int32_t> expected;
+    for (std::int64_t row = 0; row < 3; ++row) {
+      const std::int64_t first = whole(0, columns - 1);
+      x[row * columns + first] = 50;
+      x[row * columns + whole(first, columns - 1)] = 50;
+      expected.push_back(static_cast<std::int32_t>(first));
+    }
+    Padded in(*device, DType::f32, {3, columns}), out(*device, DType::i32, {3}, 0);
+    put(*device, in, x);
+    device->argmax(in, out);
+    EXPECT_EQ(get_ints(*device, out), expected);
+  }
+}
+
+TEST_P(Rows, RecordingReadsWhatIsThereWhenReplayed) {
+  const auto device = make();
+  Padded in(*device, DType::f32, {4, 3}), rows(*device, DType::i32, {2}, 0),
+      out(*device, DType::f32, {2, 3});
+  put(*device, in, normal(12));
+  put(*device, rows, std::vector<std::int32_t>{1, 2});
+  const auto recording = device->record([&] { device->gather_rows(in, rows, out); });
+  const auto x = normal(12);
+  put(*device, in, x);
+  put(*device, rows, std::vector<std::int32_t>{3, 0});
+  recording->replay();
+  std::vector<double> expected(x.begin() + 9, x.end());
+  expected.insert(expected.end(), x.begin(), x.begin() + 3);
+  EXPECT_TRUE(near(get(*device, out), expected, 0));
 }
 
 }  // namespace

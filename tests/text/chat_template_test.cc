@@ -225,7 +225,7 @@ TEST(ChatTemplate, FoundBesideTheModel) {
 }
 
 TEST(ChatTemplate, BundledModel) {
-  const auto dir = std::filesystem::path(FASTKV_SOURCE_DIR) / "models/needle-12m";
+  const auto dir = std::filesystem::path(FASTKV_SOURCE_DIR) / "models/needle-v2-14m";
   const std::vector<ChatMessage> messages = {{"user", " hi "}};
   const std::string text = ChatTemplate::load(dir).render(messages, true);
   EXPECT_EQ(text,

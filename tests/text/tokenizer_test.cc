@@ -17,7 +17,7 @@ using Ids = std::vector<std::int32_t>;
 using test::make;
 
 std::filesystem::path bundled() {
-  return std::filesystem::path(FASTKV_SOURCE_DIR) / "models/needle-12m";
+  return std::filesystem::path(FASTKV_SOURCE_DIR) / "models/needle-v2-14m";
 }
 
 TEST(Tokenizer, MergesByRankThenFromTheLeft) {

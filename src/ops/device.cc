@@ -1,0 +1,18 @@
+#include "ops/device.h"
+
+namespace fastkv {
+
+void Device::norm_linear(const View& x, const View& norm, float epsilon, const Matrix& weight,
+                         const View& out, const View& scratch) {
+  rms_norm(x, norm, epsilon, scratch);
+  linear(scratch, weight, out, Store::overwrite);
+}
+
+void Device::norm_gated_linear(const View& x, const View& norm, float epsilon, const Matrix& weight,
+                               const View& out, const View& scratch, const View& gate_up) {
+  rms_norm(x, norm, epsilon, scratch);
+  linear(scratch, weight, gate_up, Store::overwrite);
+  swiglu(gate_up, out);
+}
+
+}  // namespace fastkv
