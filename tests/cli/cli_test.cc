@@ -1,51 +1,23 @@
 // The program as a user meets it: exit codes, sentences, files.
 
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-
-#include <array>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "cli/program.h"
+
+namespace fastkv {
 namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-struct Result {
-  int code = -1;
-  std::string out;  // standard output and standard error
-};
-
-/// Runs the program through the shell; `arguments` may redirect.
-Result fastkv(const std::string& arguments) {
-  const std::string command = std::string(FASTKV_CLI) + " " + arguments + " 2>&1";
-  FILE* pipe = popen(command.c_str(), "r");
-  Result result;
-  std::array<char, 4096> buffer;
-  while (const std::size_t n = fread(buffer.data(), 1, buffer.size(), pipe))
-    result.out.append(buffer.data(), n);
-  const int status = pclose(pipe);
-  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return result;
-}
+using test::fastkv;
+using test::Result;
 
 const std::string source = FASTKV_SOURCE_DIR;
 const std::string fixture = source + "/tests/fixtures/tiny-llama";
 
-class Cli : public testing::Test {
+class Cli : public test::ProgramTest {
  protected:
-  void SetUp() override {
-    directory_ = fs::temp_directory_path() / ("fastkv_cli_" + std::to_string(getpid()));
-    fs::create_directories(directory_);
-  }
-  void TearDown() override { fs::remove_all(directory_); }
-  std::string file(const std::string& name, const std::string& content) {
-    std::ofstream(directory_ / name, std::ios::binary) << content;
-    return (directory_ / name).string();
-  }
   /// A copy of the fixture whose config.json has some fields changed.
   std::string changed_model(const json& changes) {
     const fs::path copy = directory_ / "model";
@@ -57,22 +29,13 @@ class Cli : public testing::Test {
     fs::create_symlink(fixture + "/model.safetensors", copy / "model.safetensors");
     return copy.string();
   }
-  static void expect_refused(const std::string& arguments, const std::string& words) {
-    const Result r = fastkv(arguments);
-    EXPECT_EQ(r.code, 2) << arguments << "\n" << r.out;
-    EXPECT_TRUE(r.out.starts_with("fastkv: ")) << r.out;
-    EXPECT_NE(r.out.find(words), std::string::npos) << arguments << "\n" << r.out;
-    EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), 1) << "one sentence: " << r.out;
-  }
   std::string ids() { return file("ids.json", "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]"); }
-
-  fs::path directory_;
 };
 
 TEST_F(Cli, HelpIsThereForEveryCommand) {
   const Result overview = fastkv("--help");
   EXPECT_EQ(overview.code, 0);
-  for (const char* command : {"run", "demo", "bench", "methods", "info", "tokenize"}) {
+  for (const char* command : {"run", "demo", "bench", "methods", "info", "tokenize", "score"}) {
     EXPECT_NE(overview.out.find(command), std::string::npos) << command;
     const Result help = fastkv(std::string(command) + " --help");
     EXPECT_EQ(help.code, 0) << command;
@@ -280,3 +243,4 @@ TEST_F(Cli, MaxPositionsCanBeOverridden) {
 }
 
 }  // namespace
+}  // namespace fastkv
