@@ -118,8 +118,7 @@ Country make_country() {
         fmt::format("In which village was the builder of the {} of {} born?", building, home),
         {birthplace},
         {about_village, about_builder},
-        {}};
-    two_steps.gold.insert(two_steps.gold.end(), near.begin(), near.begin() + 8);
+        near};
     country.two_steps.push_back(std::move(two_steps));
   }
   random.shuffle(country.one_step);

@@ -118,8 +118,8 @@ class Ruler : public Benchmark {
   // Samples made here ---------------------------------------------------------------------------
 
   void generate(const SampleRequest& request, const Codec& codec, const Take& take) const {
-    const RulerSetting setting{request.context - codec.template_tokens, options_.seed, sources_,
-                               codec};
+    const RulerSetting setting{request.context, request.context - codec.template_tokens,
+                               options_.seed, sources_, codec};
     const std::string purpose = request.task + "/" + std::to_string(request.context);
     const std::int64_t answer_tokens = ruler_answer_tokens(request.task);
     std::int64_t count = options_.samples;

@@ -79,13 +79,13 @@ std::string draw_uuid(Random& random) {
 class Niah : public RulerGenerator {
  public:
   Niah(const NiahTask& task, const RulerSetting& setting)
-      : task_(task), sources_(setting.sources), short_(setting.tokens < 4096) {}
+      : task_(task), sources_(setting.sources), short_(setting.context < 4096) {}
 
   RulerGrowth growth() const override {
     const std::int64_t step = task_.haystack == Haystack::essay ? 500 : short_ ? 5 : 25;
     // Needles go to different lines.
     const std::int64_t least = task_.haystack == Haystack::essay ? 1 : task_.keys * task_.values;
-    return {.least = least, .low = step, .step = step, .probe = step};
+    return {.least = least, .low = step, .step = step, .probe = 2 * step};
   }
 
   RulerPrompt draw(Random& random, std::int64_t size, std::int64_t) const override {
@@ -231,7 +231,7 @@ class Chains : public RulerGenerator {
   Chains(std::int64_t step, std::size_t letters) : step_(step), letters_(letters) {}
 
   RulerGrowth growth() const override {
-    return {.least = chain_length, .low = step_, .step = step_, .probe = step_};
+    return {.least = chain_length, .low = step_, .step = step_, .probe = 4 * step_};
   }
 
   RulerPrompt draw(Random& random, std::int64_t size, std::int64_t) const override {
@@ -274,7 +274,7 @@ class Chains : public RulerGenerator {
 class VariableTracking : public RulerGenerator {
  public:
   explicit VariableTracking(const RulerSetting& setting)
-      : chains_(setting.tokens < 4096 ? 5 : 10, 5) {
+      : chains_(setting.context < 4096 ? 5 : 10, 5) {
     RulerSetting example = setting;
     example.tokens = 500;
     example_size_ = fit_ruler_size(example_, example, ruler_answer_tokens("vt"), "vt example");
@@ -302,7 +302,7 @@ class VariableTracking : public RulerGenerator {
 class CommonWords : public RulerGenerator {
  public:
   explicit CommonWords(const RulerSetting& setting)
-      : sources_(setting.sources), short_(setting.tokens < 4096) {}
+      : sources_(setting.sources), short_(setting.context < 4096) {}
 
   RulerGrowth growth() const override {
     return {.least = 10, .low = 10, .step = 10, .probe = 4096, .headroom = 2.0};
@@ -367,7 +367,8 @@ class FrequentWords : public RulerGenerator {
  public:
   explicit FrequentWords(const RulerSetting& setting)
       : room_(setting.tokens - ruler_answer_tokens("fwe")) {
-    if (room_ < 5 * 50) fail("fwe needs a context of at least 300 tokens, not {}.", setting.tokens);
+    if (room_ < 5 * 50)
+      fail("fwe needs a context of at least 300 tokens, not {}.", setting.context);
   }
 
   RulerGrowth growth() const override {
@@ -419,7 +420,7 @@ class Questions : public RulerGenerator {
  public:
   explicit Questions(const QaSet& set) : set_(set) {}
 
-  RulerGrowth growth() const override { return {.least = 1, .low = 10, .step = 10, .probe = 10}; }
+  RulerGrowth growth() const override { return {.least = 1, .low = 10, .step = 10, .probe = 20}; }
   std::int64_t most_samples() const override {
     return static_cast<std::int64_t>(set_.questions.size());
   }
@@ -528,8 +529,10 @@ std::int64_t fit_ruler_size(const RulerGenerator& generator, const RulerSetting&
     while (length(size) < setting.tokens) size += growth.step;
     return std::max(size - growth.step, growth.least);
   }
+  // What a unit adds, without what every prompt has.
+  const auto added = static_cast<double>(length(growth.probe) - length(growth.least));
   const double tokens_per_unit =
-      static_cast<double>(length(growth.probe) - answer_tokens) / static_cast<double>(growth.probe);
+      std::max(added, 1.0) / static_cast<double>(growth.probe - growth.least);
   const auto estimate = static_cast<double>(setting.tokens) / tokens_per_unit;
   std::int64_t low = growth.low;
   std::int64_t high = std::max(static_cast<std::int64_t>(estimate * growth.headroom), 2 * low);

@@ -26,7 +26,7 @@ struct RulerGrowth {
   std::int64_t least = 1;   // smaller makes no sense
   std::int64_t low = 1;     // where the search begins
   std::int64_t step = 1;    // what a sample loses when it does not fit
-  std::int64_t probe = 1;   // size of the prompt that tokens per unit are taken from
+  std::int64_t probe = 1;   // compared with the least size to see what a unit adds
   double headroom = 3.0;    // the search ends at this many times the estimate
   bool every_step = false;  // search the multiples of `step` instead, for a prompt below the limit
 };
@@ -41,9 +41,10 @@ class RulerGenerator {
   virtual std::int64_t most_samples() const { return 0; }
 };
 
-/// What a generator works for: prompts of up to `tokens` tokens, the answer included.
+/// What a generator works for. Prompts have up to `tokens` tokens, the answer included.
 struct RulerSetting {
-  std::int64_t tokens = 0;
+  std::int64_t context = 0;  // length asked for, which some tasks' sizes depend on
+  std::int64_t tokens = 0;   // what is left of it beside the chat template
   std::int64_t seed = 0;
   RulerSources& sources;
   const Codec& codec;
