@@ -160,7 +160,8 @@ class Needle : public Benchmark {
 
   /// The reference lists the ids of full stops by model; here the token's text tells.
   static bool is_full_stop(TokenId id, const Codec& codec) {
-    return python_strip(codec.decode(std::span(&id, 1))) == ".";
+    const std::string text = codec.decode(std::span(&id, 1));
+    return text == "." || text == " .";
   }
 
   NeedleOptions options_;
