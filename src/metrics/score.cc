@@ -148,7 +148,11 @@ class LongBenchScorer : public Scorer {
 
   DatasetScore summary(const Collected& dataset) const override {
     DatasetScore out;
-    out.metric = metric_name(find_longbench_dataset(dataset.name)->metric);
+    const LongBenchMetric metric = find_longbench_dataset(dataset.name)->metric;
+    out.metric = metric_name(metric);
+    if (metric == LongBenchMetric::code_similarity) {
+      out.metric += code_ == CodeSimilarity::difflib ? " (difflib)" : " (Levenshtein)";
+    }
     out.score = longbench_mean(dataset.samples);
     if (dataset.lengths.size() == dataset.samples.size()) {
       const LongBenchByLength by = longbench_by_length(dataset.samples, dataset.lengths);
@@ -229,6 +233,7 @@ class RulerScorer : public Scorer {
     DatasetScore out;
     const bool all = metric_of(dataset.name) == RulerMetric::match_all;
     out.metric = all ? "string_match_all" : "string_match_part";
+    if (raw_) out.metric += " (raw)";
     out.score = ruler_mean(dataset.samples);
     return out;
   }
@@ -320,6 +325,7 @@ class InfiniteBenchFileScorer : public Scorer {
   DatasetScore summary(const Collected& dataset) const override {
     DatasetScore out;
     out.metric = find_infinitebench_task(dataset.name)->metric;
+    out.metric += scorer_ == InfiniteBenchScorer::v1 ? " (v1)" : " (v2)";
     out.score = python_round(100 * infinitebench_mean(dataset.samples), 2);
     return out;
   }

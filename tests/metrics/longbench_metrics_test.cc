@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <map>
@@ -30,6 +31,7 @@ TEST(LongBenchMetrics, QuestionAnswering) {
   EXPECT_EQ(qa_f1("The answer is Paris.", "paris"), 2 * (1.0 / 3) / (1.0 / 3 + 1));
   EXPECT_EQ(qa_f1("U.S.A. co-op", "the USA, a coop"), 1.0);
   EXPECT_EQ(qa_f1("a b b", "b b c"), 0.8);
+  EXPECT_EQ(qa_f1("an x", "x\x1ethe"), 1.0);
   EXPECT_EQ(qa_f1("the", "the"), 0.0) << "nothing is left of either";
   EXPECT_EQ(qa_f1("thé1 the1", "thé1 the1"), 1.0) << "no articles";
   EXPECT_EQ(qa_f1("the\u0301 x", "\u0301 x"), 1.0) << "a combining mark ends a word";
@@ -41,6 +43,7 @@ TEST(LongBenchMetrics, RougeL) {
   EXPECT_EQ(rouge_l("the cat sat.", "the cat sat."), 2.0 * (1.0 / (2.0 + 1e-8)));
   EXPECT_EQ(rouge_l("", "a"), 0.0);
   EXPECT_EQ(rouge_l("...", "a"), 0.0);
+  EXPECT_NEAR(rouge_l("a. ", "b.\n"), 0.5, 1e-7) << "the space behind a full stop is a word";
   // Of the two alignments of one word, b is the one that is read back.
   EXPECT_NEAR(rouge_l("a b", "b a"), 0.5, 1e-7);
   // Sentences b and a of the answer each find their word: 2 of 2, though one alignment has 1.
@@ -197,13 +200,54 @@ std::vector<std::pair<std::size_t, std::size_t>> simple_lcs(const std::vector<st
 TEST(SequenceMatch, EqualsTheTable) {
   std::mt19937 random(7);
   for (int trial = 0; trial < 400; ++trial) {
-    std::vector<std::uint32_t> a(below(random, 200)), b(below(random, 200));
-    const unsigned letters = 1 + below(random, 12);
+    std::vector<std::uint32_t> a(below(random, 300)), b(below(random, 300));
+    // With many letters whole words of the bit rows are without a match, and carries pass them.
+    const unsigned letters = 1 + below(random, trial % 2 == 0 ? 12 : 300);
     for (auto& x : a) x = below(random, letters);
     for (auto& x : b) x = below(random, letters);
     const auto want = simple_lcs(a, b);
     ASSERT_EQ(lcs_positions(a, b), want) << "trial " << trial;
     ASSERT_EQ(lcs_length(a, b), want.size()) << "trial " << trial;
+  }
+}
+
+// difflib as its documentation describes it.
+std::size_t simple_difflib(std::u32string_view a, std::u32string_view b,
+                           const std::map<char32_t, bool>& frequent) {
+  std::size_t size = 0, best_a = 0, best_b = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      std::size_t k = 0;
+      while (i + k < a.size() && j + k < b.size() && a[i + k] == b[j + k] &&
+             !frequent.at(b[j + k])) {
+        ++k;
+      }
+      if (k > size) size = k, best_a = i, best_b = j;
+    }
+  }
+  while (best_a && best_b && a[best_a - 1] == b[best_b - 1]) --best_a, --best_b, ++size;
+  while (best_a + size < a.size() && best_b + size < b.size() &&
+         a[best_a + size] == b[best_b + size]) {
+    ++size;
+  }
+  if (size == 0) return 0;
+  return size + simple_difflib(a.substr(0, best_a), b.substr(0, best_b), frequent) +
+         simple_difflib(a.substr(best_a + size), b.substr(best_b + size), frequent);
+}
+
+TEST(SequenceMatch, EqualsDifflib) {
+  std::mt19937 random(7);
+  for (int trial = 0; trial < 200; ++trial) {
+    std::u32string a(below(random, 300), U'a'), b(150 + below(random, 160), U'a');
+    const unsigned letters = 2 + below(random, 120);
+    for (auto& c : a) c += below(random, letters);
+    for (auto& c : b) c += below(random, letters);
+    std::map<char32_t, bool> frequent;
+    for (const char32_t c : b) {
+      const auto times = static_cast<std::size_t>(std::count(b.begin(), b.end(), c));
+      frequent[c] = b.size() >= 200 && times > b.size() / 100 + 1;
+    }
+    ASSERT_EQ(difflib_matches(a, b), simple_difflib(a, b, frequent)) << "trial " << trial;
   }
 }
 
@@ -250,16 +294,18 @@ TEST(PythonText, IsPythons) {
   EXPECT_EQ(python_round(62.5, 0), 62.0);
 }
 
-// A dictionary of four words, and a model in which 丙丁 is a word and 戊 one by itself.
+// A small dictionary, and a model in which 丙丁 is a word and 戊 one by itself.
 class SmallSegmenter : public testing::Test {
  protected:
   SmallSegmenter() {
-    directory.write("dict.txt", "甲 1 n\n乙 1 n\n甲乙 40 n\nC++ 9 nz\n3.14x 2\n");
+    directory.write("dict.txt",
+                    "甲 1 n\n乙 1 n\n甲乙 40 n\n己 90\n庚 90\n己庚 1\nC++ 9 nz\n3.14x 2\n");
     directory.write("hmm.json", R"({
       "start": {"B": -0.3, "E": -3.14e100, "M": -3.14e100, "S": -1.4},
       "trans": {"B": {"E": -0.5, "M": -0.9}, "E": {"B": -0.6, "S": -0.8},
                 "M": {"E": -0.3, "M": -1.2}, "S": {"B": -0.7, "S": -0.7}},
-      "emit": {"B": {"丙": -1, "戊": -9}, "E": {"丁": -1, "戊": -9}, "M": {},
+      "emit": {"B": {"丙": -1, "戊": -9, "己": -1},
+               "E": {"丁": -1, "戊": -9, "庚": -1}, "M": {"辛": -1},
                "S": {"丙": -9, "丁": -9, "戊": -1}}})");
   }
   test::TemporaryDir directory;
@@ -270,6 +316,9 @@ TEST_F(SmallSegmenter, FindsWordsByDictionaryAndModel) {
   EXPECT_EQ(small.cut(""), Strings());
   EXPECT_EQ(small.cut("甲乙乙甲"), (Strings{"甲乙", "乙", "甲"}));
   EXPECT_EQ(small.cut("丙丁戊"), (Strings{"丙丁", "戊"}));
+  EXPECT_EQ(small.cut("丙辛丁"), (Strings{"丙辛丁"}));
+  EXPECT_EQ(small.cut("己庚"), (Strings{"己", "庚"})) << "a word, but less likely than its parts";
+  EXPECT_EQ(small.cut("己庚戊"), (Strings{"己庚", "戊"})) << "no word: the model decides";
   EXPECT_EQ(small.cut("用C++写"), (Strings{"用", "C++", "写"}));
   EXPECT_EQ(small.cut("v2.50%的"), (Strings{"v2.50%", "的"}));
   EXPECT_EQ(small.cut("，a b\r\n\n丁"), (Strings{"，", "a", " ", "b", "\r\n", "\n", "丁"}));

@@ -81,7 +81,8 @@ TEST(NeedleScore, Stems) {
                {"formally", "formal"},  {"adjustment", "adjust"},
                {"adoption", "adopt"},   {"controll", "control"},
                {"skies", "sky"},        {"dying", "die"},
-               {"geologi", "geolog"},   {"by", "by"}};
+               {"geologi", "geolog"},   {"hopefully", "hope"},
+               {"used", "use"},         {"by", "by"}};
   for (const auto& c : cases) EXPECT_EQ(porter_stem(c.word), c.stem);
 }
 
