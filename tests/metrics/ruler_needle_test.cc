@@ -67,6 +67,7 @@ TEST(NeedleScore, CountsStemmedWords) {
   EXPECT_EQ(some.precision, 1.0);
   EXPECT_EQ(some.recall, 2.0 / 6);
   EXPECT_EQ(some.score, 5.0);
+  EXPECT_EQ(needle_score("was", "wa").overlap, 0U) << "three letters are not stemmed";
 }
 
 TEST(NeedleScore, Stems) {
