@@ -114,7 +114,7 @@ std::vector<std::string> lines_of(const std::filesystem::path& path) {
 
 std::vector<std::string> compounds_of(const std::vector<std::string>& nouns) {
   std::vector<std::string> words;
-  // Some fifteen thousand, enough for lists of 128K tokens; steps of 37 mix the second parts.
+  // Some ten thousand, enough for lists of 128K tokens; steps of 37 mix the second parts.
   for (std::size_t i = 0; i < nouns.size(); ++i) {
     for (std::size_t j = i % 37; j < nouns.size(); j += 37) {
       if (i != j) words.push_back(nouns[i] + nouns[j]);

@@ -57,6 +57,17 @@ TEST(DataFile, BadRowsAreReportedWithTheirLine) {
   EXPECT_EQ(to_string(all.issues[0]), (dir.path() / "a.jsonl").string() + ":3: no text");
 }
 
+TEST(DataFile, ALineMayEndWhereReadingStops) {
+  const test::TemporaryDir dir;
+  const std::string frame = R"({"text": ""})";
+  for (const std::size_t size : {(1U << 20) - 1, 1U << 20, (1U << 20) + 1}) {
+    const std::string row = R"({"text": ")" + std::string(size - frame.size(), 'x') + R"("})";
+    ASSERT_EQ(row.size(), size);
+    dir.write("edge.jsonl", row + "\n" + frame + "\n");
+    EXPECT_EQ(read(dir.path() / "edge.jsonl").samples.size(), 2U) << size;
+  }
+}
+
 TEST(DataFile, LongGzipLinesLimitAndSkip) {
   const test::TemporaryDir dir;
   std::string text;
