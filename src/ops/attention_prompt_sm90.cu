@@ -10,13 +10,13 @@ int heads_in_cache(const PromptAttentionArgs& args) {
   return static_cast<int>(std::max<std::int64_t>(1, bytes / (args.n * args.head_dim * 4)));
 }
 
-template <int kHeadDim, int kKeys, int kGroups, int kStages, int kCluster>
+template <int kHeadDim, int kKeys, int kGroups, int kStages>
 void launch(const PromptAttentionArgs& args, cudaStream_t stream) {
   if (args.sliding_window > 0 && args.sliding_window < args.n) {
-    launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, kCluster, true>>(
+    launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, false, true>>(
         args, heads_in_cache(args), stream);
   } else {
-    launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, kCluster, false>>(
+    launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, false, false>>(
         args, heads_in_cache(args), stream);
   }
 }
@@ -31,11 +31,10 @@ bool prompt_attention_sm90_supports(const PromptAttentionArgs& args) {
 }
 
 void prompt_attention_sm90(const PromptAttentionArgs& args, cudaStream_t stream) {
-  const bool pairs = args.query_heads / args.kv_heads % 2 == 0;
   if (args.head_dim == 128) {
-    pairs ? launch<128, 128, 2, 2, 2>(args, stream) : launch<128, 128, 2, 2, 1>(args, stream);
+    launch<128, 128, 2, 2>(args, stream);
   } else {
-    pairs ? launch<64, 128, 3, 4, 2>(args, stream) : launch<64, 128, 3, 4, 1>(args, stream);
+    launch<64, 128, 3, 4>(args, stream);
   }
 }
 

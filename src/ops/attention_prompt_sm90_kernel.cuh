@@ -17,23 +17,20 @@
 // query rows each, compute scores of the next tile while the values of this one are multiplied,
 // and take turns so that one's exponentials run under the other's products.
 //
-// What differs: the blocks of a cluster work on different query heads of the same key/value head,
-// in step, and each fetches its share of every key and value tile for all of them. At long prompts
-// the chip is limited by power, and bytes from L2 are what can be saved.
+// Blocks stay and fetch work from a counter, long tiles first. Taking turns (the paper's ping-pong)
+// and sharing tiles of keys and values within a cluster both made it slower on an H200.
 
 namespace fastkv::cuda {
 
-template <int kHeadDim_, int kKeys_, int kGroups_, int kStages_, int kCluster_, bool kWindow_,
-          bool kDynamic_ = true, bool kTurns_ = true>
+template <int kHeadDim_, int kKeys_, int kGroups_, int kStages_, bool kQueriesInRegisters_,
+          bool kWindow_>
 struct Sm90Config {
   static constexpr int kHeadDim = kHeadDim_;
-  static constexpr int kKeys = kKeys_;         // in a tile
-  static constexpr int kGroups = kGroups_;     // warpgroups that compute
-  static constexpr int kStages = kStages_;     // tiles of keys, and of values, in flight
-  static constexpr int kCluster = kCluster_;   // blocks that share keys and values
-  static constexpr bool kWindow = kWindow_;    // there is a sliding window
-  static constexpr bool kDynamic = kDynamic_;  // blocks fetch work when they need it
-  static constexpr bool kTurns = kTurns_;      // warpgroups take turns at the matrix units
+  static constexpr int kKeys = kKeys_;      // in a tile
+  static constexpr int kGroups = kGroups_;  // warpgroups that compute
+  static constexpr int kStages = kStages_;  // tiles of keys, and of values, in flight
+  static constexpr bool kQueriesInRegisters = kQueriesInRegisters_;
+  static constexpr bool kWindow = kWindow_;  // there is a sliding window
 
   static constexpr int kRows = 64 * kGroups;
   static constexpr int kThreads = 128 * (kGroups + 1);
@@ -43,7 +40,6 @@ struct Sm90Config {
   static constexpr int kColumnBlocks = kHeadDim / 64;  // of 128 bytes
   static constexpr int kQueryBytes = kRows * kHeadDim * 2;
   static constexpr int kTileBytes = kKeys * kHeadDim * 2;
-  static constexpr int kShareRows = kKeys / kCluster;  // of a tile, fetched by one block
   static constexpr int kBarrierBytes = 256;
   static constexpr int kSharedBytes = 1024 + kQueryBytes + 2 * kStages * kTileBytes + kBarrierBytes;
 };
@@ -53,22 +49,21 @@ struct Sm90Params {
   const std::int32_t* positions;
   __nv_bfloat16* out;
   float* log_sum_exp;
-  unsigned int* counter;  // items handed out beyond each cluster's first
+  unsigned int* counter;  // items handed out beyond each block's first
   std::int64_t out_stride;
   int n;
   int query_heads;
   int heads_per_kv_head;
   int window;
   int tiles;    // of query rows
-  int units;    // sets of kCluster query heads
-  int section;  // units that are worked on together
+  int section;  // heads that are worked on together
   float scale;  // 1 / sqrt(D)
 };
 
-/// What a cluster computes in one go: a tile of query rows of kCluster heads.
+/// What a block computes in one go.
 struct Sm90Item {
-  int tile;
-  int unit;
+  int tile;  // of query rows
+  int head;
 };
 
 /// Items in order: sections of heads, whose keys and values stay in L2, and within them the long
@@ -77,9 +72,9 @@ __device__ __forceinline__ Sm90Item item_at(const Sm90Params& params, int index)
   const int section_items = params.tiles * params.section;
   const int section = index / section_items;
   const int first = section * params.section;
-  const int width = min(params.section, params.units - first);
+  const int width = min(params.section, params.query_heads - first);
   const int within = index - section * section_items;
-  return {.tile = params.tiles - 1 - within / width, .unit = first + within % width};
+  return {.tile = params.tiles - 1 - within / width, .head = first + within % width};
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -112,32 +107,27 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 
   const int group = static_cast<int>(threadIdx.x) / 128 - 1;  // -1: the one that loads
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
-  const std::uint32_t rank = C::kCluster > 1 ? cluster_rank() : 0;
-  const int clusters = static_cast<int>(gridDim.x) / C::kCluster;
-  const int first_item = static_cast<int>(blockIdx.x) / C::kCluster;
-  const int items = params.tiles * params.units;
+  const int blocks = static_cast<int>(gridDim.x);
+  const int first_item = static_cast<int>(blockIdx.x);
+  const int items = params.tiles * params.query_heads;
 
   if (threadIdx.x == 0) {
     barrier_init(q_full, 1);
     barrier_init(q_empty, 4 * C::kGroups);
     barrier_init(item_full, 1);
-    barrier_init(item_empty, C::kCluster * (4 * C::kGroups + 1));
+    barrier_init(item_empty, 4 * C::kGroups + 1);
     for (int stage = 0; stage < C::kStages; ++stage) {
       barrier_init(k_full + 8 * stage, 1);
       barrier_init(v_full + 8 * stage, 1);
-      barrier_init(k_empty + 8 * stage, 4 * C::kGroups * C::kCluster);
-      barrier_init(v_empty + 8 * stage, 4 * C::kGroups * C::kCluster);
+      barrier_init(k_empty + 8 * stage, 4 * C::kGroups);
+      barrier_init(v_empty + 8 * stage, 4 * C::kGroups);
     }
     barrier_init_fence();
     tma_prefetch_map(&params.q);
     tma_prefetch_map(&params.k);
     tma_prefetch_map(&params.v);
   }
-  if constexpr (C::kCluster > 1) {
-    cluster_sync();
-  } else {
-    __syncthreads();
-  }
+  __syncthreads();
 
   // Tiles of keys that a tile of queries sees: [first_tile, last_tile].
   const auto last_tile = [&](int tile) {
@@ -147,14 +137,14 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     if constexpr (!C::kWindow) return 0;
     return first_visible(params.positions, tile * C::kRows, params.window) / C::kKeys;
   };
-  // The item after this one. `turn` counts items.
-  const auto following = [&](int item, std::uint32_t& turn, bool speaks) {
-    if constexpr (!C::kDynamic) return item + clusters;
+  // The item after this one, asked for by a whole warp or, `alone`, by one thread.
+  const auto following = [&](std::uint32_t& turn, bool alone) {
     barrier_wait(item_full, turn);
     turn ^= 1;
     int next;
     asm volatile("ld.shared.b32 %0, [%1];" : "=r"(next) : "r"(next_item) : "memory");
-    if (speaks) barrier_arrive_at(item_empty, 0);
+    if (!alone) __syncwarp();
+    if (alone || threadIdx.x % 32 == 0) barrier_arrive(item_empty);
     return next;
   };
 
@@ -162,8 +152,6 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     lower_registers<C::kLoaderRegisters>();
     if (warp == 0 && (threadIdx.x & 31) == 0) {
       // ---- Loads ----
-      constexpr auto everyone =
-          static_cast<std::uint16_t>(C::kCluster > 1 ? (1 << C::kCluster) - 1 : 0);
       Ring<C::kStages> k_at;
       Ring<C::kStages> v_at;
       const auto load = [&](const CUtensorMap& map, std::uint32_t tiles, std::uint32_t full,
@@ -171,20 +159,17 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         barrier_wait(empty + 8 * at.stage, at.parity ^ 1);
         const std::uint32_t barrier = full + 8 * at.stage;
         barrier_arrive_expect(barrier, C::kTileBytes);
-        const int share = static_cast<int>(rank) * C::kShareRows;
         for (int block = 0; block < C::kColumnBlocks; ++block) {
-          tma_load(&map, tiles + at.stage * C::kTileBytes + block * kTileColumnBytes + share * 128,
-                   barrier, 64 * block, head, row + share, everyone);
+          tma_load(&map, tiles + at.stage * C::kTileBytes + block * kTileColumnBytes, barrier,
+                   64 * block, head, row);
         }
         at.next();
       };
       std::uint32_t q_parity = 1;
       std::uint32_t turn = 0;
       for (int index = first_item; index < items;) {
-        if (C::kDynamic) barrier_arrive_expect(item_full, 4);
         const Sm90Item item = item_at(params, index);
-        const int head = item.unit * C::kCluster + static_cast<int>(rank);
-        const int kv_head = head / params.heads_per_kv_head;
+        const int kv_head = item.head / params.heads_per_kv_head;
         const int first = first_tile(item.tile);
         const int last = last_tile(item.tile);
 
@@ -192,8 +177,8 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         q_parity ^= 1;
         barrier_arrive_expect(q_full, C::kQueryBytes);
         for (int block = 0; block < C::kColumnBlocks; ++block) {
-          tma_load(&params.q, q_tile + block * kQueryColumnBytes, q_full, 64 * block, head,
-                   item.tile * C::kRows, 0);
+          tma_load(&params.q, q_tile + block * kQueryColumnBytes, q_full, 64 * block, item.head,
+                   item.tile * C::kRows);
         }
         load(params.k, k_tiles, k_full, k_empty, k_at, kv_head, last * C::kKeys);
         for (int tile = last; tile > first; --tile) {
@@ -201,18 +186,17 @@ __global__ void __launch_bounds__(C::kThreads, 1)
           load(params.v, v_tiles, v_full, v_empty, v_at, kv_head, tile * C::kKeys);
         }
         load(params.v, v_tiles, v_full, v_empty, v_at, kv_head, first * C::kKeys);
-        index = following(index, turn, true);
+        index = following(turn, /*alone=*/true);
       }
-    } else if (C::kDynamic && warp == 1 && rank == 0 && (threadIdx.x & 31) == 0) {
+    } else if (warp == 1 && (threadIdx.x & 31) == 0) {
       // ---- Hands out items, one ahead of the work ----
       std::uint32_t turn = 1;
       for (int next = first_item; next < items;) {
         barrier_wait(item_empty, turn);
         turn ^= 1;
-        next = clusters + static_cast<int>(atomicAdd(params.counter, 1));
-        for (int block = 0; block < C::kCluster; ++block) {
-          send_word(next_item, item_full, block, next);
-        }
+        next = blocks + static_cast<int>(atomicAdd(params.counter, 1));
+        asm volatile("st.shared.b32 [%0], %1;" ::"r"(next_item), "r"(next) : "memory");
+        barrier_arrive(item_full);
       }
     }
   } else {
@@ -226,6 +210,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     float s[kScores];
     float o[kOutputs];
     std::uint32_t p[kScores / 2];
+    [[maybe_unused]] std::uint32_t q[C::kQueriesInRegisters ? C::kHeadDim / 4 : 1];
     OnlineSoftmax softmax;
     const PromptResult result{.out = params.out,
                               .out_stride = params.out_stride,
@@ -234,20 +219,9 @@ __global__ void __launch_bounds__(C::kThreads, 1)
                               .query_heads = params.query_heads,
                               .scale = params.scale};
 
-    // Each warp tells the blocks that write its tiles that it is done with one.
+    // Each warp says that it is done with a tile.
     const auto release = [&](std::uint32_t empty, const Ring<C::kStages>& at) {
-      if constexpr (C::kCluster == 1) {
-        if (lane == 0) barrier_arrive(empty + 8 * at.stage);
-      } else {
-        if (lane < C::kCluster) barrier_arrive_at(empty + 8 * at.stage, lane);
-      }
-    };
-    // With turns, warpgroup g issues its products after g - 1 has issued its own.
-    const auto take_turn = [&] {
-      if constexpr (C::kTurns) named_sync(1 + group, 256);
-    };
-    const auto pass_turn = [&] {
-      if constexpr (C::kTurns) named_arrive(1 + (group + 1) % C::kGroups, 256);
+      if (lane == 0) barrier_arrive(empty + 8 * at.stage);
     };
     const auto issue_scores = [&] {
       const std::uint64_t a = tile_descriptor(q_tile + group * 64 * 128, 0);
@@ -257,8 +231,13 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 #pragma unroll
       for (int step = 0; step < C::kHeadDim / 16; ++step) {
         const int within = step % 4 * 32;
-        mma_shared(s, a + ((step / 4 * kQueryColumnBytes + within) >> 4),
-                   b + ((step / 4 * kTileColumnBytes + within) >> 4), step != 0);
+        const std::uint64_t b_step = b + ((step / 4 * kTileColumnBytes + within) >> 4);
+        if constexpr (C::kQueriesInRegisters) {
+          mma_registers(s, q[4 * step], q[4 * step + 1], q[4 * step + 2], q[4 * step + 3], b_step,
+                        step != 0);
+        } else {
+          mma_shared(s, a + ((step / 4 * kQueryColumnBytes + within) >> 4), b_step, step != 0);
+        }
       }
       wgmma_commit();
     };
@@ -278,8 +257,6 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 #pragma unroll
       for (int i = 0; i < kScores / 2; ++i) p[i] = pack_bf16(s[2 * i], s[2 * i + 1]);
     };
-
-    if (C::kTurns && group == C::kGroups - 1) pass_turn();  // the first one may start
 
     for (int index = first_item; index < items;) {
       const Sm90Item item = item_at(params, index);
@@ -308,6 +285,11 @@ __global__ void __launch_bounds__(C::kThreads, 1)
       softmax.start(params.scale);
       barrier_wait(q_full, q_parity);
       q_parity ^= 1;
+      if constexpr (C::kQueriesInRegisters) {
+        load_left(q, q_tile + (group * 64 + (warp & 3) * 16) * 128, kQueryColumnBytes);
+        __syncwarp();
+        if (lane == 0) barrier_arrive(q_empty);
+      }
       barrier_wait(k_full + 8 * k_at.stage, k_at.parity);
       issue_scores();
       wgmma_wait<0>();
@@ -323,11 +305,9 @@ __global__ void __launch_bounds__(C::kThreads, 1)
       const auto step = [&](int tile, auto masked) {
         constexpr bool kMasked = decltype(masked)::value;
         barrier_wait(k_full + 8 * k_at.stage, k_at.parity);
-        take_turn();
         issue_scores();
         barrier_wait(v_full + 8 * v_at.stage, v_at.parity);
         issue_output(add);
-        pass_turn();
         add = true;
         wgmma_wait<1>();
         pin(s);
@@ -351,7 +331,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
       if constexpr (C::kWindow) {
         for (; tile >= first; --tile) step(tile, std::true_type{});
       }
-      if (lane == 0) barrier_arrive(q_empty);
+      if (!C::kQueriesInRegisters && lane == 0) barrier_arrive(q_empty);
 
       // ---- The last values, and results ----
       barrier_wait(v_full + 8 * v_at.stage, v_at.parity);
@@ -361,15 +341,9 @@ __global__ void __launch_bounds__(C::kThreads, 1)
       release(v_empty, v_at);
       v_at.next();
 
-      const int head = item.unit * C::kCluster + static_cast<int>(rank);
-      finish_rows(o, softmax, row, head, result);
-      index = following(index, turn, lane == 0);
+      finish_rows(o, softmax, row, item.head, result);
+      index = following(turn, /*alone=*/false);
     }
-  }
-  // Shared memory must live until the cluster's last message to it.
-  if constexpr (C::kCluster > 1) {
-    __syncwarp();
-    cluster_sync();
   }
 }
 
@@ -387,8 +361,8 @@ void launch_prompt_attention_sm90(const PromptAttentionArgs& args, int section_k
                                   cudaStream_t stream) {
   Sm90Params params{};
   params.q = tensor_map(args.q, args.n, args.query_heads, args.head_dim, args.q_stride, C::kRows);
-  params.k = tensor_map(args.k, args.n, args.kv_heads, args.head_dim, args.k_stride, C::kShareRows);
-  params.v = tensor_map(args.v, args.n, args.kv_heads, args.head_dim, args.v_stride, C::kShareRows);
+  params.k = tensor_map(args.k, args.n, args.kv_heads, args.head_dim, args.k_stride, C::kKeys);
+  params.v = tensor_map(args.v, args.n, args.kv_heads, args.head_dim, args.v_stride, C::kKeys);
   params.positions = args.positions;
   params.out = args.out;
   params.log_sum_exp = args.log_sum_exp;
@@ -398,35 +372,20 @@ void launch_prompt_attention_sm90(const PromptAttentionArgs& args, int section_k
   params.heads_per_kv_head = static_cast<int>(args.query_heads / args.kv_heads);
   params.window = static_cast<int>(args.sliding_window);
   params.tiles = (params.n + C::kRows - 1) / C::kRows;
-  params.units = params.query_heads / C::kCluster;
-  params.section = std::min(params.units,
-                            std::max(1, section_kv_heads * params.heads_per_kv_head / C::kCluster));
+  params.section = std::min(params.query_heads, section_kv_heads * params.heads_per_kv_head);
   params.scale = 1.0f / std::sqrt(static_cast<float>(args.head_dim));
 
   auto* const kernel = prompt_attention_sm90_kernel<C>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, C::kSharedBytes),
         "shared memory of prompt attention");
-  const int clusters = std::min(params.tiles * params.units, multiprocessors() / C::kCluster);
-  if (C::kDynamic) {
-    check(cudaMallocAsync(reinterpret_cast<void**>(&params.counter), sizeof(unsigned int), stream),
-          "counter of prompt attention");
-    check(cudaMemsetAsync(params.counter, 0, sizeof(unsigned int), stream),
-          "counter of prompt attention");
-  }
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = C::kCluster;
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(clusters * C::kCluster));
-  config.blockDim = dim3(C::kThreads);
-  config.dynamicSmemBytes = C::kSharedBytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, kernel, params), "prompt attention");
-  if (C::kDynamic) check(cudaFreeAsync(params.counter, stream), "counter of prompt attention");
+  check(cudaMallocAsync(reinterpret_cast<void**>(&params.counter), sizeof(unsigned int), stream),
+        "counter of prompt attention");
+  check(cudaMemsetAsync(params.counter, 0, sizeof(unsigned int), stream),
+        "counter of prompt attention");
+  const int blocks = std::min(params.tiles * params.query_heads, multiprocessors());
+  kernel<<<static_cast<unsigned>(blocks), C::kThreads, C::kSharedBytes, stream>>>(params);
+  check(cudaGetLastError(), "prompt attention");
+  check(cudaFreeAsync(params.counter, stream), "counter of prompt attention");
 }
 
 }  // namespace fastkv::cuda

@@ -34,29 +34,6 @@ __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-/// Arrives at the barrier that lies at the same place in block `rank` of the cluster.
-__device__ __forceinline__ void barrier_arrive_at(std::uint32_t barrier, std::uint32_t rank) {
-  asm volatile(
-      "{\n.reg .b32 remote;\n"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(barrier),
-      "r"(rank)
-      : "memory");
-}
-
-/// Writes a word to shared memory of block `rank`; its 4 bytes count for that block's barrier.
-__device__ __forceinline__ void send_word(std::uint32_t to, std::uint32_t barrier,
-                                          std::uint32_t rank, int word) {
-  asm volatile(
-      "{\n.reg .b32 remote_to, remote_barrier;\n"
-      "mapa.shared::cluster.u32 remote_to, %0, %2;\n"
-      "mapa.shared::cluster.u32 remote_barrier, %1, %2;\n"
-      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [remote_to], %3, "
-      "[remote_barrier];\n}" ::"r"(to),
-      "r"(barrier), "r"(rank), "r"(word)
-      : "memory");
-}
-
 /// Waits for the end of the phase of this parity.
 __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile(
@@ -83,28 +60,7 @@ struct Ring {
   }
 };
 
-// ---- clusters and named barriers ----
-
-__device__ __forceinline__ std::uint32_t cluster_rank() {
-  std::uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
-          : "memory");
-}
-
-__device__ __forceinline__ void named_sync(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ void named_arrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
+// ---- Registers ----
 
 template <int kRegisters>
 __device__ __forceinline__ void raise_registers() {
@@ -118,23 +74,15 @@ __device__ __forceinline__ void lower_registers() {
 
 // ---- TMA ----
 
-/// Copies a box of a (rows, heads, D) tensor to shared memory, for all blocks of `mask` where that
-/// is not 0; coordinates that lie outside the tensor read as zeros.
+/// Copies a box of a (rows, heads, D) tensor to shared memory; what lies outside the tensor reads
+/// as zeros.
 __device__ __forceinline__ void tma_load(const void* map, std::uint32_t to, std::uint32_t barrier,
-                                         int column, int head, int row, std::uint16_t mask) {
-  if (mask == 0) {
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
-        " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to),
-        "l"(map), "r"(barrier), "r"(column), "r"(head), "r"(row)
-        : "memory");
-  } else {
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
-        ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
-        "l"(map), "r"(barrier), "r"(column), "r"(head), "r"(row), "h"(mask)
-        : "memory");
-  }
+                                         int column, int head, int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(column), "r"(head), "r"(row)
+      : "memory");
 }
 
 __device__ __forceinline__ void tma_prefetch_map(const void* map) {
@@ -174,6 +122,25 @@ template <int kCount>
 __device__ __forceinline__ void pin(float (&registers)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(registers[i])::"memory");
+}
+
+/// Reads a warp's 16 rows of a swizzled tile to registers, as the left side of products: 4 words
+/// for every 16 columns. `rows` is the address of the first row.
+template <int kCount>
+__device__ __forceinline__ void load_left(std::uint32_t (&to)[kCount], std::uint32_t rows,
+                                          std::uint32_t next_columns_bytes) {
+  const std::uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+  for (int step = 0; step < kCount / 4; ++step) {
+    const std::uint32_t chunk = (step % 4 * 2 + lane / 16) ^ (lane % 8);
+    const std::uint32_t address =
+        rows + step / 4 * next_columns_bytes + lane % 16 * 128 + chunk * 16;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[4 * step]), "=r"(to[4 * step + 1]), "=r"(to[4 * step + 2]),
+                   "=r"(to[4 * step + 3])
+                 : "r"(address)
+                 : "memory");
+  }
 }
 
 // One warpgroup's product of 64 rows and 16 of depth; thread t holds of the result the rows

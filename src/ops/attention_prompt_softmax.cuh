@@ -31,6 +31,22 @@ __device__ inline int first_visible(const std::int32_t* positions, int row, int 
   return low;
 }
 
+/// Last query that sees a key, of those that come after it.
+__device__ inline int last_viewer(const std::int32_t* positions, int key, int window, int n) {
+  const int limit = positions[key] + window;  // seen from positions below
+  int low = key;
+  int high = n - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (positions[middle] < limit) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
