@@ -87,7 +87,7 @@ std::vector<std::pair<std::size_t, std::size_t>> lcs_positions(std::span<const s
   std::vector<Word> table = rows.first();  // (a.size() + 1, words)
   table.resize((a.size() + 1) * words);
   for (std::size_t i = 0; i < a.size(); ++i) {
-    rows.step(a[i], &table[i * words], &table[(i + 1) * words]);
+    rows.step(a[i], table.data() + i * words, table.data() + (i + 1) * words);
   }
   std::vector<std::pair<std::size_t, std::size_t>> found;
   std::size_t i = a.size();

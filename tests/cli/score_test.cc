@@ -46,7 +46,7 @@ TEST_F(Score, LongBenchTableAndJson) {
   const json report = json::parse(std::ifstream(out));
   ASSERT_EQ(report["datasets"].size(), 2U);
   const json& first = report["datasets"][0];
-  EXPECT_EQ(first["dataset"], "qasper") << "LongBench's order, not that of the files";
+  ASSERT_EQ(first["dataset"], "qasper") << "LongBench's order, not that of the files";
   EXPECT_EQ(first["score"], 60.0);
   EXPECT_EQ(first["by_length"]["0-4k"], 100.0);
   EXPECT_TRUE(first["by_length"]["4-8k"].is_null());
