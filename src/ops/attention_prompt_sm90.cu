@@ -31,7 +31,14 @@ bool prompt_attention_sm90_supports(const PromptAttentionArgs& args) {
 }
 
 void prompt_attention_sm90(const PromptAttentionArgs& args, cudaStream_t stream) {
-  if (args.head_dim == 128) {
+  // Wider tiles of keys mean fewer bytes and instructions, which counts where power is the limit;
+  // shorter prompts lose more at the diagonal.
+  constexpr std::int64_t long_prompt = 65536;
+  const bool window = args.sliding_window > 0 && args.sliding_window < args.n;
+  if (args.head_dim == 128 && args.n >= long_prompt && !window) {
+    launch_prompt_attention_sm90<Sm90Config<128, 176, 2, 2, false, false>>(
+        args, heads_in_cache(args), stream);
+  } else if (args.head_dim == 128) {
     launch<128, 128, 2, 2>(args, stream);
   } else {
     launch<64, 128, 3, 4>(args, stream);

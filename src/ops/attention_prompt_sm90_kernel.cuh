@@ -23,7 +23,7 @@
 namespace fastkv::cuda {
 
 template <int kHeadDim_, int kKeys_, int kGroups_, int kStages_, bool kQueriesInRegisters_,
-          bool kWindow_>
+          bool kWindow_, bool kOverlap_ = true>
 struct Sm90Config {
   static constexpr int kHeadDim = kHeadDim_;
   static constexpr int kKeys = kKeys_;      // in a tile
@@ -31,6 +31,7 @@ struct Sm90Config {
   static constexpr int kStages = kStages_;  // tiles of keys, and of values, in flight
   static constexpr bool kQueriesInRegisters = kQueriesInRegisters_;
   static constexpr bool kWindow = kWindow_;  // there is a sliding window
+  static constexpr bool kOverlap = kOverlap_;
 
   static constexpr int kRows = 64 * kGroups;
   static constexpr int kThreads = 128 * (kGroups + 1);
@@ -315,6 +316,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         k_at.next();
         if constexpr (kMasked) mask(tile);
         softmax.template apply<kMasked>(s);
+        if constexpr (C::kOverlap) wait_after(softmax.sum[0], softmax.sum[1], q_full);
         wgmma_wait<0>();
         pin(o);
         release(v_empty, v_at);

@@ -124,6 +124,19 @@ __device__ __forceinline__ void pin(float (&registers)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(registers[i])::"memory");
 }
 
+/// Keeps a following wgmma_wait() after the computation of two numbers. The assembler would move
+/// the wait up, and what is meant to run under a product would run after it; it leaves the order of
+/// waits and arrivals alone. The arrival never happens: no computation returns this NaN.
+__device__ __forceinline__ void wait_after(float x, float y, std::uint32_t barrier) {
+  asm volatile(
+      "{\n.reg .pred never;\n.reg .b32 both;\n"
+      "and.b32 both, %0, %1;\n"
+      "setp.eq.b32 never, both, 0xffdeadbe;\n"
+      "@never mbarrier.arrive.shared::cta.b64 _, [%2];\n}" ::"r"(__float_as_uint(x)),
+      "r"(__float_as_uint(y)), "r"(barrier)
+      : "memory");
+}
+
 /// Reads a warp's 16 rows of a swizzled tile to registers, as the left side of products: 4 words
 /// for every 16 columns. `rows` is the address of the first row.
 template <int kCount>

@@ -186,9 +186,11 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     float sums[2] = {};
     const int group_key = first_key + 64 * group;
     const int key = group_key + (warp & 3) * 16 + lane / 4;  // and the one 8 further on
-    const std::uint64_t a = tile_descriptor(key_tile + group * 64 * 128, 0);
+    const std::uint64_t keys = tile_descriptor(key_tile + group * 64 * 128, 0);
 
     const auto issue = [&](auto& s) {
+      std::uint64_t a = keys;
+      asm volatile("" : "+l"(a));  // offsets are added here, not kept in registers
       const std::uint64_t b = tile_descriptor(q_tiles + issued.stage * C::kTileBytes, 0);
       barrier_wait(full + 8 * issued.stage, issued.parity);
       issued.next();
@@ -255,8 +257,10 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     // the compiler would wait too early if products ran across the end of a loop's body.
     const auto step = [&](auto& s, auto& next, auto masked) {
       issue(next);
+      wgmma_wait<1>();  // waits for nothing, but keeps the sums from being mixed into the products
       pin(s);
       add(s, masked);
+      wait_after(sums[0], sums[1], k_full);
       release();
       wgmma_wait<0>();
       pin(next);
