@@ -80,7 +80,7 @@ class Runner:
             self._run([*self.fastkv_command(context), "--json", file])
             result = json.loads(file.read_text())
         self.results.gemm_flops.append(result["gemm_flops"])
-        self.results.read_bytes_per_second.append(result["read_bytes_per_second"])
+        self.results.read_bytes_per_second.append(result["memory_bytes_per_second"])
         rows = result["rows"]
         timed = rows[len(rows) // 2 :]  # the first half is the warm-up's
         return [

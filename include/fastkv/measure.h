@@ -10,8 +10,10 @@ namespace fastkv {
 
 /// What the hardware gives at best, measured now, with the engine's device and threads.
 struct Ceilings {
-  double gemm_flops = 0.0;  // FLOP/s of one large matrix product through the library in use
-  double read_bytes = 0.0;  // bytes/s of reading memory that is far larger than the caches
+  double gemm_flops = 0.0;       // FLOP/s of one large matrix product through the library in use
+  double attention_flops = 0.0;  // FLOP/s of causal attention over a long prompt
+  double memory_bytes = 0.0;     // bytes/s of memory far larger than the caches: reading on a
+                                 // processor, copying (read and written) on other devices
 };
 Ceilings measure_ceilings(const Engine& engine);
 

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "engine/state.h"
+#include "model/device_weights.h"
 
 namespace fastkv {
 namespace {
@@ -14,7 +15,8 @@ constexpr std::int64_t page_tokens = 64;
 DType parse_dtype(const std::string& name) { return name == "float32" ? DType::f32 : DType::bf16; }
 
 std::unique_ptr<Device> make_device(const EngineOptions& o) {
-  if (o.device == "cuda") fail("this build of fastkv has no CUDA device; use --device cpu");
+  if (o.device == "cuda" || (o.device == "auto" && has_cuda_device()))
+    return make_cuda_device({.ordinal = 0, .activations = parse_dtype(o.dtype)});
   return make_cpu_device(
       {.threads = static_cast<int>(o.threads), .fast_bf16 = o.dtype == "bfloat16"});
 }
@@ -81,6 +83,7 @@ Engine::Engine(const EngineOptions& options, const ProgressCallback& progress)
       options.model.empty()
           ? random_weights(c, type, static_cast<std::uint64_t>(options.weight_seed), progress)
           : load_weights(options.model, c, type, progress);
+  s.model.weights = move_to(*s.device, std::move(s.model.weights), progress);
   s.layout = {.page_tokens = page_tokens, .head_dim = c.head_dim, .type = type};
   s.pages = std::make_unique<PagePool>(*s.device, s.layout);
   s.info = describe(options, s.model, *s.device, s.layout);
@@ -114,7 +117,11 @@ std::vector<MethodInfo> list_methods(const std::string& directory) {
   return methods_for(Model{.config = load_config(directory), .weights = {}}.shape());
 }
 
-std::vector<std::string> list_devices() { return {"cpu: " + make_cpu_device({})->description()}; }
+std::vector<std::string> list_devices() {
+  std::vector<std::string> lines = {"cpu: " + make_cpu_device({})->description()};
+  if (has_cuda_device()) lines.push_back("cuda: " + make_cuda_device({})->description());
+  return lines;
+}
 
 std::vector<std::string> list_presets() {
   const auto names = preset_names();

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "engine/state.h"
-#include "ops/ceilings.h"
 #include "ops/timed_device.h"
 
 namespace fastkv {
@@ -11,9 +10,8 @@ namespace fastkv {
 /// Has access to what an engine hides.
 struct Measure {
   static Ceilings ceilings(const Engine& engine) {
-    const DType type = engine.state_->layout.type;
-    const int threads = static_cast<int>(engine.state_->options.threads);
-    return {gemm_flops_per_second(type, threads), read_bytes_per_second(threads)};
+    const DeviceCeilings c = engine.state_->device->ceilings();
+    return {c.gemm_flops, c.attention_flops, c.memory_bytes};
   }
   static std::vector<OperationTime> profile(Engine& engine, const std::function<void()>& work) {
     Engine::State& s = *engine.state_;

@@ -120,8 +120,9 @@ Projected project(const Model& model, Device& device, std::int64_t layer, const 
       .q = qkv.heads(0, c.query_heads, c.head_dim),
       .k = qkv.heads(c.query_heads * c.head_dim, c.kv_heads, c.head_dim),
       .v = qkv.heads((c.query_heads + c.kv_heads) * c.head_dim, c.kv_heads, c.head_dim)};
-  device.rope(p.q, rows.positions, model.weights.rope_frequencies);
-  device.rope(p.k, rows.positions, model.weights.rope_frequencies);
+  // Keys lie behind queries and turn alike.
+  device.rope(qkv.heads(0, c.query_heads + c.kv_heads, c.head_dim), rows.positions,
+              model.weights.rope_frequencies);
   return p;
 }
 

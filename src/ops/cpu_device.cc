@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "ops/ceilings.h"
 #include "ops/elementwise_kernels.h"
 #include "ops/gemm.h"
 
@@ -82,6 +83,11 @@ std::size_t CpuDevice::peak_memory() const {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+}
+
+DeviceCeilings CpuDevice::ceilings() {
+  const double gemm = gemm_flops_per_second(fast_bf16_ ? DType::bf16 : DType::f32, threads_);
+  return {gemm, gemm, read_bytes_per_second(threads_)};  // attention is products as well
 }
 
 std::unique_ptr<TimeStamp> CpuDevice::now() { return std::make_unique<CpuTimeStamp>(); }

@@ -28,6 +28,7 @@ class CpuDevice final : public Device {
   void download(const View& from, void* host) override;
   void synchronize() override {}
   std::unique_ptr<TimeStamp> now() override;
+  DeviceCeilings ceilings() override;
   std::unique_ptr<Recording> record(std::function<void()> work) override;
 
   void embed(const View& ids, const View& table, const View& out) override;

@@ -96,6 +96,13 @@ class TimeStamp {
   virtual double seconds_since(const TimeStamp& earlier) const = 0;
 };
 
+/// What a device does at best, measured: the figures that benchmarks are compared with.
+struct DeviceCeilings {
+  double gemm_flops = 0;       // a second, of one large matrix product through the library in use
+  double attention_flops = 0;  // a second, of causal attention over a long prompt
+  double memory_bytes = 0;     // a second, read (or read and written, on devices of their own)
+};
+
 /// One device: its memory and every operation the engine needs. The CPU's implementation is the
 /// specification; other devices are compared with it. Callers pass shapes that fit (checked by
 /// assertions only), because every border above this one has checked the user's input.
@@ -125,6 +132,8 @@ class Device {
   virtual void download(const View& from, void* host) = 0;
   virtual void synchronize() = 0;
   virtual std::unique_ptr<TimeStamp> now() = 0;
+  /// Measures now; takes a second or two.
+  virtual DeviceCeilings ceilings() = 0;
   /// Issues `work`, which must neither allocate nor wait nor download, and keeps it for later.
   virtual std::unique_ptr<Recording> record(std::function<void()> work) = 0;
 

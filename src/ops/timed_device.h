@@ -30,6 +30,7 @@ class TimedDevice final : public Device {
   void download(const View& from, void* host) override { device_.download(from, host); }
   void synchronize() override { device_.synchronize(); }
   std::unique_ptr<TimeStamp> now() override { return device_.now(); }
+  DeviceCeilings ceilings() override { return device_.ceilings(); }
   // Nothing is recorded: each operation is timed whenever it is issued.
   std::unique_ptr<Recording> record(std::function<void()> work) override;
 

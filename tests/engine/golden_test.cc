@@ -14,6 +14,7 @@ namespace {
 using nlohmann::json;
 
 struct GoldenCase {
+  std::string device;
   std::string model;
   std::size_t index;
 };
@@ -28,11 +29,12 @@ const json& golden(const std::string& model) {
   return file;
 }
 
-Engine& engine(const std::string& model) {
+Engine& engine(const std::string& device, const std::string& model) {
   static std::map<std::string, std::unique_ptr<Engine>> engines;
-  std::unique_ptr<Engine>& e = engines[model];
+  std::unique_ptr<Engine>& e = engines[device + model];
   if (!e) {
     EngineOptions options;
+    options.device = device;
     options.model = std::string(FASTKV_SOURCE_DIR) + "/tests/fixtures/" + model;
     options.dtype = "float32";
     e = std::make_unique<Engine>(options);
@@ -64,7 +66,7 @@ TEST_P(Golden, SelectionsLogitsAndText) {
   const auto ids =
       file["prompts"][std::to_string(want["prompt_len"].get<int>())].get<std::vector<TokenId>>();
 
-  Session session = engine(GetParam().model)
+  Session session = engine(GetParam().device, GetParam().model)
                         .start({want["method"], typed_options(want["options"])}, /*trace=*/true);
   session.append(ids);
   const json got = json::parse(session.trace());
@@ -94,15 +96,19 @@ TEST_P(Golden, SelectionsLogitsAndText) {
 
 std::vector<GoldenCase> all_cases() {
   std::vector<GoldenCase> cases;
-  for (const char* model : {"tiny-llama", "tiny-ministral"}) {
-    for (std::size_t i = 0; i < golden(model)["cases"].size(); ++i) cases.push_back({model, i});
+  for (const std::string& line : list_devices()) {
+    const std::string device = line.substr(0, line.find(':'));
+    for (const char* model : {"tiny-llama", "tiny-ministral"}) {
+      for (std::size_t i = 0; i < golden(model)["cases"].size(); ++i)
+        cases.push_back({device, model, i});
+    }
   }
   return cases;
 }
 
 std::string case_name(const testing::TestParamInfo<GoldenCase>& info) {
   std::string name =
-      info.param.model + "_" + std::to_string(info.param.index) + "_" +
+      info.param.device + "_" + info.param.model + "_" + std::to_string(info.param.index) + "_" +
       golden(info.param.model)["cases"][info.param.index]["method"].get<std::string>();
   for (char& c : name) c = c == '-' ? '_' : c;
   return name;

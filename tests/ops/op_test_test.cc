@@ -53,6 +53,12 @@ std::vector<DeviceCase> devices() {
                      },
                      /*has_threads=*/true});
   }
+  if (has_cuda_device()) {
+    cases.push_back(
+        {"cuda_f32",
+         [](int) { return make_cuda_device({.ordinal = 0, .activations = DType::f32}); },
+         /*has_threads=*/false});
+  }
   return cases;
 }
 

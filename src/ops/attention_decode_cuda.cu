@@ -1,0 +1,455 @@
+#include <algorithm>
+#include <cassert>
+
+#include "ops/attention_decode_cuda.h"
+#include "ops/cuda_support.h"
+
+// Decoding reads every cached key and value once: bandwidth is all that counts. The entries of a
+// cached head are shared out to the warps of several blocks. A warp takes 16 entries at a time
+// through its own ring of shared memory, filled ahead by asynchronous copies, and multiplies them
+// with the query heads that share the cached head on tensor cores (rows of the m16n8k16 tile). The
+// block merges its warps' softmaxes; the last block of a head to finish merges the blocks', in
+// their order, so results do not depend on timing.
+
+namespace fastkv::cuda {
+namespace {
+
+constexpr int warps = 4;
+constexpr int block_entries = 16;  // that a warp takes at a time
+constexpr int stages = 3;
+constexpr int max_queries = 16;  // that share a cached head
+
+struct Group {
+  CachedLayer cache[decode_group];
+  std::int32_t row[decode_group];
+};
+
+struct Params {
+  const __nv_bfloat16 *q, *k, *v;
+  std::int64_t q_stride, k_stride, v_stride;
+  const std::int32_t* positions;
+  __nv_bfloat16* out;
+  std::int64_t out_stride;
+  float* partials;
+  std::int32_t* tickets;
+  int queries;        // that share a cached head
+  int cached_per_kv;  // cached heads of a KV head
+  int page_tokens;
+  std::int64_t window;
+  float scale;  // log2(e) / sqrt(D)
+};
+
+__device__ unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+/// 16 bytes in the background; zeros where not `valid`.
+__device__ void copy_async(unsigned to, const void* from, bool valid) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+__device__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int pending>
+__device__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+__device__ void load_matrices(unsigned (&r)[4], unsigned address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+__device__ void load_matrices_transposed(unsigned (&r)[4], unsigned address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+__device__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ unsigned pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const unsigned*>(&pair);
+}
+
+/// The first entry whose position is at least `oldest`; the lanes of a warp search together.
+__device__ std::int64_t first_visible(std::byte* const* pages, std::int64_t length,
+                                      std::int64_t oldest, int page_tokens, int dim, int lane) {
+  std::int64_t low = 0, high = length;
+  while (low < high) {
+    const std::int64_t probe = low + (lane + 1) * (high - low) / 33;
+    const std::byte* page = pages[probe / page_tokens];
+    const auto* positions =
+        reinterpret_cast<const std::int32_t*>(page + std::int64_t{4} * page_tokens * dim);
+    const int older = __popc(__ballot_sync(0xffffffffU, positions[probe % page_tokens] < oldest));
+    const std::int64_t width = high - low;
+    const std::int64_t start = low;
+    if (older > 0) low = start + older * width / 33 + 1;
+    if (older < 32) high = start + (older + 1) * width / 33;
+  }
+  return low;
+}
+
+/// One warp's softmax over the entries it has met: query rows g and g + 8 of the tile, g = lane
+/// / 4.
+template <int dim, bool wide>
+struct Softmax {
+  float highest[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {0, 0};  // of this lane's columns only, until finish()
+  float result[dim / 8][4] = {};
+
+  /// keys, values: shared memory (block_entries, dim), 16-byte pieces swizzled by the row's lowest
+  /// three bits. Entries outside [from, to) are not seen.
+  __device__ void add(const unsigned (&q)[dim / 16][4], unsigned keys, unsigned values, int from,
+                      int to, float scale, int lane) {
+    float logit[2][4] = {};
+    const int matrix = lane / 8;
+    {
+      const int key = matrix / 2 * 8 + lane % 8;
+      const unsigned row = keys + key * dim * 2;
+#pragma unroll
+      for (int i = 0; i < dim / 16; ++i) {
+        unsigned b[4];
+        load_matrices(b, row + (((2 * i + matrix % 2) ^ (key & 7)) * 16));
+        multiply(logit[0], q[i], b[0], b[1]);
+        multiply(logit[1], q[i], b[2], b[3]);
+      }
+    }
+    float keep[2] = {1, 1};
+#pragma unroll
+    for (int half = 0; half < (wide ? 2 : 1); ++half) {
+      float most = -INFINITY;
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          const int key = n * 8 + lane % 4 * 2 + j;
+          float& x = logit[n][2 * half + j];
+          x = key >= from && key < to ? x * scale : -INFINITY;
+          most = fmaxf(most, x);
+        }
+      }
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, 2));
+      most = fmaxf(most, highest[half]);
+      const float base = most == -INFINITY ? 0.0F : most;
+      keep[half] = exp2f(highest[half] - base);
+      highest[half] = most;
+      float own = 0;
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          float& x = logit[n][2 * half + j];
+          x = exp2f(x - base);
+          own += x;
+        }
+      }
+      sum[half] = sum[half] * keep[half] + own;
+    }
+    if (__any_sync(0xffffffffU, keep[0] != 1 || keep[1] != 1)) {
+#pragma unroll
+      for (int n = 0; n < dim / 8; ++n) {
+        result[n][0] *= keep[0];
+        result[n][1] *= keep[0];
+        if (wide) {
+          result[n][2] *= keep[1];
+          result[n][3] *= keep[1];
+        }
+      }
+    }
+    const unsigned p[4] = {
+        pack(logit[0][0], logit[0][1]), wide ? pack(logit[0][2], logit[0][3]) : 0,
+        pack(logit[1][0], logit[1][1]), wide ? pack(logit[1][2], logit[1][3]) : 0};
+    const int key = matrix % 2 * 8 + lane % 8;
+    const unsigned row = values + key * dim * 2;
+#pragma unroll
+    for (int i = 0; i < dim / 16; ++i) {
+      unsigned b[4];
+      load_matrices_transposed(b, row + (((2 * i + matrix / 2) ^ (key & 7)) * 16));
+      multiply(result[2 * i], p, b[0], b[1]);
+      multiply(result[2 * i + 1], p, b[2], b[3]);
+    }
+  }
+
+  __device__ void finish() {
+    for (int half = 0; half < 2; ++half) {
+      sum[half] += __shfl_xor_sync(0xffffffffU, sum[half], 1);
+      sum[half] += __shfl_xor_sync(0xffffffffU, sum[half], 2);
+    }
+  }
+};
+
+/// What is known of a range of entries: for each query (highest, sum), and result (dim).
+struct Merged {
+  float highest, sum;
+};
+
+template <int dim>
+constexpr int stage_bytes = 2 * block_entries* dim * 2;
+template <int dim>
+constexpr int shared_bytes = warps* stages* stage_bytes<dim>;
+
+template <int dim, bool wide>
+__global__ void __launch_bounds__(warps * 32, 2)
+    attend_steps_kernel(const Params p, const Group group) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  __shared__ bool is_last;
+  constexpr int pieces = dim / 8;  // of 16 bytes, in a row
+  let_next_start();
+  wait_for_inputs();
+
+  const int splits = gridDim.x;
+  const int split = blockIdx.x;
+  const int head = blockIdx.y;
+  const CachedLayer& cache = group.cache[blockIdx.z];
+  const std::int64_t row = group.row[blockIdx.z];
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const std::int64_t length = cache.lengths[head];
+  std::byte* const* pages = cache.pages + head * cache.page_capacity;
+
+  unsigned q[dim / 16][4];
+  {
+    const __nv_bfloat16* from =
+        p.q + row * p.q_stride + static_cast<std::int64_t>(head) * p.queries * dim;
+    const auto pair = [&](int query, int column) -> unsigned {
+      if (query >= p.queries) return 0;
+      return *reinterpret_cast<const unsigned*>(from + query * dim + column);
+    };
+#pragma unroll
+    for (int i = 0; i < dim / 16; ++i) {
+      const int column = i * 16 + lane % 4 * 2;
+      q[i][0] = pair(lane / 4, column);
+      q[i][1] = wide ? pair(lane / 4 + 8, column) : 0;
+      q[i][2] = pair(lane / 4, column + 8);
+      q[i][3] = wide ? pair(lane / 4 + 8, column + 8) : 0;
+    }
+  }
+
+  // This warp's share of the blocks of entries.
+  const std::int64_t oldest_entry =
+      p.window > 0
+          ? first_visible(pages, length, p.positions[row] - p.window + 1, p.page_tokens, dim, lane)
+          : 0;
+  const std::int64_t first_block = oldest_entry / block_entries;
+  const std::int64_t blocks = (length + block_entries - 1) / block_entries - first_block;
+  const int workers = splits * warps;
+  const int worker = split * warps + warp;
+  const std::int64_t begin = first_block + blocks * worker / workers;
+  const std::int64_t end = first_block + blocks * (worker + 1) / workers;
+  const int blocks_per_page = p.page_tokens / block_entries;
+
+  const unsigned ring = shared_address(shared) + warp * stages * stage_bytes<dim>;
+  const auto keys_of = [&](std::int64_t i) {
+    return ring + static_cast<unsigned>(i % stages) * stage_bytes<dim>;
+  };
+  constexpr unsigned values_behind = block_entries * dim * 2;
+
+  // Lane l knows the page of block known_first + l.
+  std::int64_t known_first = begin - 32;
+  const std::byte* known_page = nullptr;
+  const auto fetch = [&](std::int64_t block) {
+    if (block < end) {
+      if (block - known_first >= 32) {
+        known_first = block;
+        const std::int64_t mine = min(block + lane, end - 1);
+        known_page = pages[mine / blocks_per_page];
+      }
+      const auto page = reinterpret_cast<const std::byte*>(
+          __shfl_sync(0xffffffffU, reinterpret_cast<unsigned long long>(known_page),
+                      static_cast<int>(block - known_first)));
+      const int slot = static_cast<int>(block % blocks_per_page) * block_entries;
+      const unsigned to = keys_of(block - begin);
+#pragma unroll
+      for (int i = 0; i < block_entries * pieces / 32; ++i) {
+        const int entry = (i * 32 + lane) / pieces;
+        const int piece = lane % pieces;
+        const bool valid = block * block_entries + entry < length;
+        const std::byte* from = page + ((slot + entry) * dim + piece * 8) * 2;
+        const unsigned at = to + entry * dim * 2 + ((piece ^ (entry & 7)) * 16);
+        copy_async(at, from, valid);
+        copy_async(at + values_behind, from + std::int64_t{2} * p.page_tokens * dim, valid);
+      }
+    }
+    commit_copies();  // also where nothing is left: the groups are counted
+  };
+
+  Softmax<dim, wide> softmax;
+  for (int i = 0; i < stages - 1; ++i) fetch(begin + i);
+  for (std::int64_t block = begin; block < end; ++block) {
+    wait_copies<stages - 2>();
+    __syncwarp();
+    fetch(block + stages - 1);
+    const unsigned keys = keys_of(block - begin);
+    const std::int64_t entry = block * block_entries;
+    softmax.add(q, keys, keys + values_behind,
+                static_cast<int>(max(oldest_entry - entry, std::int64_t{0})),
+                static_cast<int>(min(length - entry, std::int64_t{block_entries})), p.scale, lane);
+    __syncwarp();
+  }
+  wait_copies<0>();
+  __syncwarp();
+  if (worker == 0) {
+    // The row itself, which is not cached yet, as a block with one entry.
+    const std::int64_t kv_head = head / p.cached_per_kv;
+    const __nv_bfloat16* k = p.k + row * p.k_stride + kv_head * dim;
+    const __nv_bfloat16* v = p.v + row * p.v_stride + kv_head * dim;
+    unsigned char* to = shared + warp * stages * stage_bytes<dim>;
+    for (int i = lane; i < stage_bytes<dim> / 16; i += 32) {
+      const int entry = i / pieces % block_entries;
+      const int piece = i % pieces;
+      const bool is_value = i >= block_entries * pieces;
+      uint4 data{0, 0, 0, 0};
+      if (entry == 0) data = reinterpret_cast<const uint4*>(is_value ? v : k)[piece];
+      reinterpret_cast<uint4*>(to)[i - piece + (piece ^ (entry & 7))] = data;
+    }
+    __syncwarp();
+    softmax.add(q, ring, ring + values_behind, 0, 1, p.scale, lane);
+  }
+  softmax.finish();
+  __syncthreads();
+
+  // The block's warps: states (warps, max_queries), results (warps, queries, dim).
+  auto* states = reinterpret_cast<Merged*>(shared);
+  auto* results = reinterpret_cast<float*>(states + warps * max_queries);
+#pragma unroll
+  for (int half = 0; half < (wide ? 2 : 1); ++half) {
+    const int query = lane / 4 + 8 * half;
+    if (query >= p.queries) continue;
+    if (lane % 4 == 0)
+      states[warp * max_queries + query] = {softmax.highest[half], softmax.sum[half]};
+    float* to = results + (warp * p.queries + query) * dim + lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < dim / 8; ++n) {
+      to[n * 8] = softmax.result[n][2 * half];
+      to[n * 8 + 1] = softmax.result[n][2 * half + 1];
+    }
+  }
+  __syncthreads();
+  const int unit = blockIdx.z * gridDim.y + head;
+  const int per_split = p.queries * (dim + 2);
+  float* partial = p.partials + (static_cast<std::int64_t>(unit) * splits + split) * per_split;
+  __nv_bfloat16* out =
+      p.out + row * p.out_stride + static_cast<std::int64_t>(head) * p.queries * dim;
+  for (int i = threadIdx.x; i < p.queries * dim; i += warps * 32) {
+    const int query = i / dim;
+    float most = -INFINITY;
+    for (int w = 0; w < warps; ++w) most = fmaxf(most, states[w * max_queries + query].highest);
+    const float base = most == -INFINITY ? 0.0F : most;
+    float sum = 0, value = 0;
+    for (int w = 0; w < warps; ++w) {
+      const Merged& state = states[w * max_queries + query];
+      const float weight = exp2f(state.highest - base);
+      sum += weight * state.sum;
+      value += weight * results[w * p.queries * dim + i];
+    }
+    if (splits == 1) {
+      out[i] = __float2bfloat16_rn(value / sum);
+    } else {
+      partial[2 * p.queries + i] = value;
+      if (i % dim == 0) {
+        partial[query] = most;
+        partial[p.queries + query] = sum;
+      }
+    }
+  }
+  if (splits == 1) return;
+
+  // The last block of this head to get here merges all of them.
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) is_last = atomicAdd(&p.tickets[unit], 1) == splits - 1;
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  const float* all = p.partials + static_cast<std::int64_t>(unit) * splits * per_split;
+  auto* weights = reinterpret_cast<float*>(shared);  // (splits, queries), then 1 / sum (queries)
+  for (int query = warp; query < p.queries; query += warps) {
+    float most = -INFINITY;
+    for (int s = lane; s < splits; s += 32) most = fmaxf(most, __ldcg(all + s * per_split + query));
+    most = warp_max(most);
+    float sum = 0;
+    for (int s = lane; s < splits; s += 32) {
+      const float weight = exp2f(__ldcg(all + s * per_split + query) - most);
+      weights[s * p.queries + query] = weight;
+      sum += weight * __ldcg(all + s * per_split + p.queries + query);
+    }
+    sum = warp_sum(sum);
+    if (lane == 0) weights[splits * p.queries + query] = 1 / sum;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < p.queries * dim; i += warps * 32) {
+    const int query = i / dim;
+    float value = 0;
+#pragma unroll 8
+    for (int s = 0; s < splits; ++s)
+      value = fmaf(weights[s * p.queries + query], __ldcg(all + s * per_split + 2 * p.queries + i),
+                   value);
+    out[i] = __float2bfloat16_rn(value * weights[splits * p.queries + query]);
+  }
+  if (threadIdx.x == 0) p.tickets[unit] = 0;
+}
+
+template <int dim, bool wide>
+void start(const Params& p, const Group& group, dim3 grid, cudaStream_t stream) {
+  allow_shared(attend_steps_kernel<dim, wide>, shared_bytes<dim>);
+  launch("attend_steps_kernel", attend_steps_kernel<dim, wide>, grid, warps * 32, shared_bytes<dim>,
+         stream, true, p, group);
+}
+
+}  // namespace
+
+void attend_steps(const AttentionArgs& a, std::span<const AttentionSegment> segments,
+                  const DecodeWorkspace& workspace, cudaStream_t stream) {
+  assert(!segments.empty() && segments.size() <= decode_group);
+  const std::int64_t dim = a.q.shape[2];
+  const std::int64_t heads = segments.front().cached.heads;
+  const std::int64_t queries = a.q.shape[1] / heads;
+  Group group{};
+  std::int64_t capacity = 0;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    group.cache[i] = segments[i].cached;
+    group.row[i] = static_cast<std::int32_t>(segments[i].first_row);
+    capacity = std::max(capacity, segments[i].cached.page_capacity);
+  }
+  const Params p{.q = static_cast<const __nv_bfloat16*>(a.q.data),
+                 .k = static_cast<const __nv_bfloat16*>(a.k.data),
+                 .v = static_cast<const __nv_bfloat16*>(a.v.data),
+                 .q_stride = a.q.row_stride,
+                 .k_stride = a.k.row_stride,
+                 .v_stride = a.v.row_stride,
+                 .positions = static_cast<const std::int32_t*>(a.positions.data),
+                 .out = static_cast<__nv_bfloat16*>(a.out.data),
+                 .out_stride = a.out.row_stride,
+                 .partials = workspace.partials,
+                 .tickets = workspace.tickets,
+                 .queries = static_cast<int>(queries),
+                 .cached_per_kv = static_cast<int>(heads / a.k.shape[1]),
+                 .page_tokens = static_cast<int>(a.layout.page_tokens),
+                 .window = a.sliding_window,
+                 .scale = 1.44269504088896F / sqrtf(static_cast<float>(dim))};
+  // Two blocks a multiprocessor fill it (shared memory); a block should have 64 entries at least,
+  // and its share of the workspace.
+  const auto units = static_cast<std::int64_t>(segments.size()) * heads;
+  assert(units <= workspace.ticket_count);
+  std::int64_t splits = std::max<std::int64_t>(1, 2 * workspace.multiprocessors / units);
+  splits = std::min(splits, std::max<std::int64_t>(1, capacity * a.layout.page_tokens / 64));
+  splits = std::min(splits, workspace.partial_count / (units * queries * (dim + 2)));
+  splits = std::max<std::int64_t>(splits, 1);
+  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(heads),
+                  static_cast<unsigned>(segments.size()));
+  const bool wide = queries > 8;
+  if (dim == 64) {
+    wide ? start<64, true>(p, group, grid, stream) : start<64, false>(p, group, grid, stream);
+  } else {
+    wide ? start<128, true>(p, group, grid, stream) : start<128, false>(p, group, grid, stream);
+  }
+}
+
+}  // namespace fastkv::cuda

@@ -1,0 +1,204 @@
+// Elementwise operations: rms_norm, add_bias, rope, swiglu.
+
+#include <cassert>
+
+#include "ops/cuda_device.h"
+#include "ops/cuda_support.h"
+
+namespace fastkv {
+namespace {
+
+using cuda::blocks_for;
+using cuda::from_float;
+using cuda::to_float;
+
+/// Eight consecutive numbers, in one access where the type and alignment allow it.
+template <class T>
+struct Eight {
+  float value[8];
+
+  __device__ void load(const T* from) {
+    for (int i = 0; i < 8; ++i) value[i] = to_float(from[i]);
+  }
+  __device__ void store(T* to) const {
+    for (int i = 0; i < 8; ++i) to[i] = from_float<T>(value[i]);
+  }
+};
+template <>
+struct Eight<__nv_bfloat16> {
+  float value[8];
+
+  __device__ void load(const __nv_bfloat16* from) {
+    if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0) {
+      const uint4 packed = *reinterpret_cast<const uint4*>(from);
+      const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
+      for (int i = 0; i < 4; ++i) {
+        const float2 f = __bfloat1622float2(pair[i]);
+        value[2 * i] = f.x;
+        value[2 * i + 1] = f.y;
+      }
+    } else {
+      for (int i = 0; i < 8; ++i) value[i] = to_float(from[i]);
+    }
+  }
+  __device__ void store(__nv_bfloat16* to) const {
+    if (reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
+      uint4 packed;
+      auto* pair = reinterpret_cast<__nv_bfloat162*>(&packed);
+      for (int i = 0; i < 4; ++i) pair[i] = __floats2bfloat162_rn(value[2 * i], value[2 * i + 1]);
+      *reinterpret_cast<uint4*>(to) = packed;
+    } else {
+      for (int i = 0; i < 8; ++i) to[i] = from_float<__nv_bfloat16>(value[i]);
+    }
+  }
+};
+
+constexpr int norm_threads = 256;
+
+template <class T>
+__global__ void __launch_bounds__(norm_threads)
+    rms_norm_kernel(const T* x, std::int64_t x_stride, const float* weight, float epsilon, T* out,
+                    std::int64_t out_stride, std::int64_t width) {
+  __shared__ float scratch[32];
+  cuda::let_next_start();
+  cuda::wait_for_inputs();
+  x += blockIdx.x * x_stride;
+  out += blockIdx.x * out_stride;
+  const std::int64_t whole = width / 8 * 8;
+  float squares = 0;
+  for (std::int64_t i = threadIdx.x * 8; i < whole; i += norm_threads * 8) {
+    Eight<T> e;
+    e.load(x + i);
+    for (float v : e.value) squares += v * v;
+  }
+  for (std::int64_t i = whole + threadIdx.x; i < width; i += norm_threads)
+    squares += to_float(x[i]) * to_float(x[i]);
+  const float scale =
+      rsqrtf(cuda::block_sum(squares, scratch) / static_cast<float>(width) + epsilon);
+  for (std::int64_t i = threadIdx.x * 8; i < whole; i += norm_threads * 8) {
+    Eight<T> e;
+    e.load(x + i);
+    for (int j = 0; j < 8; ++j) e.value[j] = e.value[j] * scale * weight[i + j];
+    e.store(out + i);
+  }
+  for (std::int64_t i = whole + threadIdx.x; i < width; i += norm_threads)
+    out[i] = from_float<T>(to_float(x[i]) * scale * weight[i]);
+}
+
+template <class T>
+__global__ void add_bias_kernel(T* x, std::int64_t stride, const float* bias, std::int64_t rows,
+                                std::int64_t width) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= rows * width) return;
+  T& value = x[i / width * stride + i % width];
+  value = from_float<T>(to_float(value) + bias[i % width]);
+}
+
+/// A thread turns one pair of dimensions in `heads_each` heads: the angle is the same for all.
+template <class T>
+__global__ void rope_kernel(T* x, std::int64_t stride, const std::int32_t* positions,
+                            const float* frequencies, std::int64_t rows, int heads, int half,
+                            int heads_each) {
+  cuda::let_next_start();
+  cuda::wait_for_inputs();
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t row = i / half;
+  const int d = static_cast<int>(i % half);
+  if (row >= rows) return;
+  float sine, cosine;
+  sincosf(static_cast<float>(positions[row]) * frequencies[d], &sine, &cosine);
+  const int first = static_cast<int>(blockIdx.y) * heads_each;
+  const int last = min(heads, first + heads_each);
+  T* head = x + row * stride + static_cast<std::int64_t>(first) * 2 * half;
+#pragma unroll 4
+  for (int h = first; h < last; ++h) {
+    const float a = to_float(head[d]);
+    const float b = to_float(head[d + half]);
+    head[d] = from_float<T>(a * cosine - b * sine);
+    head[d + half] = from_float<T>(b * cosine + a * sine);
+    head += 2 * half;
+  }
+}
+
+template <class T>
+__global__ void swiglu_kernel(const T* gate_up, std::int64_t in_stride, T* out,
+                              std::int64_t out_stride, std::int64_t rows, std::int64_t width) {
+  const std::int64_t pieces = (width + 7) / 8;
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= rows * pieces) return;
+  const std::int64_t first = i % pieces * 8;
+  const T* gate = gate_up + i / pieces * in_stride + first;
+  T* to = out + i / pieces * out_stride + first;
+  const auto activate = [](float g, float u) { return g / (1.0F + expf(-g)) * u; };
+  if (first + 8 <= width) {
+    Eight<T> g, u;
+    g.load(gate);
+    u.load(gate + width);
+    for (int j = 0; j < 8; ++j) g.value[j] = activate(g.value[j], u.value[j]);
+    g.store(to);
+  } else {
+    for (std::int64_t j = 0; j < width - first; ++j)
+      to[j] = from_float<T>(activate(to_float(gate[j]), to_float(gate[width + j])));
+  }
+}
+
+/// Calls work with a null pointer of the type that activations of `type` have.
+template <class Work>
+void with_type(DType type, const Work& work) {
+  assert(type == DType::f32 || type == DType::bf16);
+  if (type == DType::f32) {
+    work(static_cast<float*>(nullptr));
+  } else {
+    work(static_cast<__nv_bfloat16*>(nullptr));
+  }
+}
+
+}  // namespace
+
+void CudaDevice::rms_norm(const View& x, const View& weight, float epsilon, const View& out) {
+  if (x.rows() == 0) return;
+  with_type(x.type, [&]<class T>(T*) {
+    cuda::launch("rms_norm_kernel", rms_norm_kernel<T>, dim3(static_cast<unsigned>(x.rows())),
+                 norm_threads, 0, stream(), true, static_cast<const T*>(x.data), x.row_stride,
+                 static_cast<const float*>(weight.data), epsilon, static_cast<T*>(out.data),
+                 out.row_stride, x.shape[1]);
+  });
+}
+
+void CudaDevice::add_bias(const View& x, const View& bias) {
+  if (x.shape.count() == 0) return;
+  with_type(x.type, [&]<class T>(T*) {
+    cuda::launch("add_bias_kernel", add_bias_kernel<T>, dim3(blocks_for(x.shape.count(), 256)), 256,
+                 0, stream(), false, static_cast<T*>(x.data), x.row_stride,
+                 static_cast<const float*>(bias.data), x.rows(), x.shape[1]);
+  });
+}
+
+void CudaDevice::rope(const View& x, const View& positions, const View& frequencies) {
+  const int heads = static_cast<int>(x.shape[1]);
+  const int half = static_cast<int>(x.shape[2] / 2);
+  if (x.rows() == 0 || half == 0) return;
+  // Few rows leave most of the device idle unless heads are spread as well.
+  const int heads_each = x.rows() >= 1024 ? heads : 1;
+  const dim3 grid(blocks_for(x.rows() * half, 256),
+                  static_cast<unsigned>((heads + heads_each - 1) / heads_each));
+  with_type(x.type, [&]<class T>(T*) {
+    cuda::launch("rope_kernel", rope_kernel<T>, grid, 256, 0, stream(), true,
+                 static_cast<T*>(x.data), x.row_stride,
+                 static_cast<const std::int32_t*>(positions.data),
+                 static_cast<const float*>(frequencies.data), x.rows(), heads, half, heads_each);
+  });
+}
+
+void CudaDevice::swiglu(const View& gate_up, const View& out) {
+  const std::int64_t width = out.shape[1];
+  if (out.shape.count() == 0) return;
+  with_type(out.type, [&]<class T>(T*) {
+    cuda::launch("swiglu_kernel", swiglu_kernel<T>,
+                 dim3(blocks_for(out.rows() * ((width + 7) / 8), 256)), 256, 0, stream(), false,
+                 static_cast<const T*>(gate_up.data), gate_up.row_stride, static_cast<T*>(out.data),
+                 out.row_stride, out.rows(), width);
+  });
+}
+
+}  // namespace fastkv

@@ -1,0 +1,302 @@
+#include <algorithm>
+#include <cassert>
+
+#include "ops/cuda_support.h"
+#include "ops/few_rows_cuda.h"
+
+// A block computes tiles of 16 outputs (16 rows of W) for all rows of x with tensor cores: W is the
+// A operand of mma.m16n8k16, x the B operand. The block's eight warps share the depth K. A thread
+// loads 16 consecutive bytes of a row of W; as the order of a dot product's terms is free, these
+// eight numbers simply are declared to be those k that the instruction wants from this thread, and
+// x is read in the same order. Blocks stay for several tiles, so that loads never pause: while one
+// piece is multiplied the next one, maybe of the next tile, is on its way.
+
+namespace fastkv::cuda {
+namespace {
+
+constexpr int warps = 8;
+constexpr int tile_rows = 16;
+constexpr int max_rows = 8;
+constexpr int chunk = 128;  // columns of W that a warp takes at a time
+
+__device__ void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                         unsigned b0, unsigned b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/// Weights are read once: they need not stay in the first-level cache.
+__device__ uint4 load_streaming(const __nv_bfloat16* from) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from));
+  return v;
+}
+
+struct Params {
+  const __nv_bfloat16* x;
+  const __nv_bfloat16* weight;
+  void* out;
+  const float* norm;
+  std::int64_t x_stride, weight_stride, out_stride;
+  std::int64_t gate_rows;  // I where gated
+  int rows, depth, outputs, tiles;
+  float epsilon;
+};
+
+/// x normalised into shared memory, (rows, depth + 8) bfloat16: a warp a row.
+__device__ void normalise(const Params& p, __nv_bfloat16* to) {
+  const int row = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  if (row < p.rows) {
+    const __nv_bfloat16* x = p.x + row * p.x_stride;
+    float squares = 0;
+#pragma unroll 4
+    for (int k = lane * 8; k < p.depth; k += 32 * 8) {
+      const uint4 packed = *reinterpret_cast<const uint4*>(x + k);
+      const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
+      for (int i = 0; i < 4; ++i) {
+        const float2 f = __bfloat1622float2(pair[i]);
+        squares += f.x * f.x + f.y * f.y;
+      }
+    }
+    const float scale = rsqrtf(warp_sum(squares) / static_cast<float>(p.depth) + p.epsilon);
+#pragma unroll 4
+    for (int k = lane * 8; k < p.depth; k += 32 * 8) {
+      const uint4 packed = *reinterpret_cast<const uint4*>(x + k);
+      const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
+      const float4 low = *reinterpret_cast<const float4*>(p.norm + k);
+      const float4 high = *reinterpret_cast<const float4*>(p.norm + k + 4);
+      const float norm[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+      uint4 result;
+      auto* out = reinterpret_cast<__nv_bfloat162*>(&result);
+      for (int i = 0; i < 4; ++i) {
+        const float2 f = __bfloat1622float2(pair[i]);
+        out[i] = __floats2bfloat162_rn(f.x * scale * norm[2 * i], f.y * scale * norm[2 * i + 1]);
+      }
+      *reinterpret_cast<uint4*>(to + row * (p.depth + 8) + k) = result;
+    }
+  }
+  __syncthreads();
+}
+
+/// A single row by all threads: with one row a warp alone would take too long.
+__device__ void normalise_one(const Params& p, __nv_bfloat16* to, float* scratch) {
+  float squares = 0;
+  for (int k = static_cast<int>(threadIdx.x) * 8; k < p.depth; k += warps * 32 * 8) {
+    const uint4 packed = *reinterpret_cast<const uint4*>(p.x + k);
+    const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
+    for (int i = 0; i < 4; ++i) {
+      const float2 f = __bfloat1622float2(pair[i]);
+      squares += f.x * f.x + f.y * f.y;
+    }
+  }
+  const float scale = rsqrtf(block_sum(squares, scratch) / static_cast<float>(p.depth) + p.epsilon);
+  for (int k = static_cast<int>(threadIdx.x) * 8; k < p.depth; k += warps * 32 * 8) {
+    const uint4 packed = *reinterpret_cast<const uint4*>(p.x + k);
+    const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
+    uint4 result;
+    auto* out = reinterpret_cast<__nv_bfloat162*>(&result);
+    for (int i = 0; i < 4; ++i) {
+      const float2 f = __bfloat1622float2(pair[i]);
+      out[i] = __floats2bfloat162_rn(f.x * scale * p.norm[k + 2 * i],
+                                     f.y * scale * p.norm[k + 2 * i + 1]);
+    }
+    *reinterpret_cast<uint4*>(to + k) = result;
+  }
+  __syncthreads();
+}
+
+template <FewRows kind, bool normed, class Out>
+__global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  __shared__ float sums[2][warps][tile_rows][max_rows + 1];
+  __shared__ float scratch[32];
+  let_next_start();
+
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const int group = lane / 4;   // row of W in the tile, and column of the result
+  const int column = lane % 4;  // which eight of 32 columns
+  const int first_k = warp * chunk;
+
+  // The piece of W that comes next: rows `group` and `group` + 8 of a tile, from column next_k.
+  int next_tile = blockIdx.x;
+  int next_k = first_k;
+  uint4 next_low[4], next_high[4];
+  const auto load_next = [&] {
+    if (next_tile >= p.tiles || first_k >= p.depth) return;
+    std::int64_t low, high;
+    if (kind == FewRows::gated) {
+      low = static_cast<std::int64_t>(next_tile) * 8 + group;
+      high = p.gate_rows + low;
+    } else {  // behind the end the last row is read again
+      const std::int64_t last = p.outputs - 1;
+      low = min(static_cast<std::int64_t>(next_tile) * tile_rows + group, last);
+      high = min(static_cast<std::int64_t>(next_tile) * tile_rows + group + 8, last);
+    }
+    const __nv_bfloat16* w_low = p.weight + low * p.weight_stride + column * 8 + next_k;
+    const __nv_bfloat16* w_high = p.weight + high * p.weight_stride + column * 8 + next_k;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      next_low[i] = load_streaming(w_low + 32 * i);
+      next_high[i] = load_streaming(w_high + 32 * i);
+    }
+    next_k += warps * chunk;
+    if (next_k >= p.depth) {
+      next_k = first_k;
+      next_tile += static_cast<int>(gridDim.x);
+    }
+  };
+  load_next();  // weights do not depend on the kernels before this one
+  wait_for_inputs();
+
+  const __nv_bfloat16* x = p.x + group * p.x_stride + column * 8;
+  if (normed) {
+    auto* staged = reinterpret_cast<__nv_bfloat16*>(shared);
+    if (p.rows == 1) {
+      normalise_one(p, staged, scratch);
+    } else {
+      normalise(p, staged);
+    }
+    x = staged + group * (p.depth + 8) + column * 8;
+  }
+  const bool has_row = group < p.rows;
+  int buffer = 0;
+  for (int tile = blockIdx.x; tile < p.tiles; tile += static_cast<int>(gridDim.x)) {
+    float c[4] = {0, 0, 0, 0};
+    for (int k = first_k; k < p.depth; k += warps * chunk) {
+      uint4 now_low[4], now_high[4], now_x[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        now_low[i] = next_low[i];
+        now_high[i] = next_high[i];
+        now_x[i] = has_row ? *reinterpret_cast<const uint4*>(x + k + 32 * i) : uint4{0, 0, 0, 0};
+      }
+      load_next();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        multiply(c, now_low[i].x, now_high[i].x, now_low[i].y, now_high[i].y, now_x[i].x,
+                 now_x[i].y);
+        multiply(c, now_low[i].z, now_high[i].z, now_low[i].w, now_high[i].w, now_x[i].z,
+                 now_x[i].w);
+      }
+    }
+    sums[buffer][warp][group][2 * column] = c[0];
+    sums[buffer][warp][group][2 * column + 1] = c[1];
+    sums[buffer][warp][group + 8][2 * column] = c[2];
+    sums[buffer][warp][group + 8][2 * column + 1] = c[3];
+    __syncthreads();
+
+    // The warps' shares are added in one order, always. The next tile has the other buffer, so one
+    // barrier a tile is enough.
+    const int line = threadIdx.x % tile_rows;
+    const int row = static_cast<int>(threadIdx.x) / tile_rows;
+    if (row < p.rows) {
+      const auto total = [&](int l) {
+        float sum = 0;
+        for (int w = 0; w < warps; ++w) sum += sums[buffer][w][l][row];
+        return sum;
+      };
+      auto* out = static_cast<Out*>(p.out) + row * p.out_stride;
+      if (kind == FewRows::gated) {
+        if (line < 8) {
+          const float gate = total(line);
+          const float up = total(line + 8);
+          out[static_cast<std::int64_t>(tile) * 8 + line] =
+              from_float<Out>(gate / (1.0F + __expf(-gate)) * up);
+        }
+      } else {
+        const std::int64_t at = static_cast<std::int64_t>(tile) * tile_rows + line;
+        if (at < p.outputs) {
+          const float sum = total(line);
+          out[at] = from_float<Out>(kind == FewRows::accumulate ? to_float(out[at]) + sum : sum);
+        }
+      }
+    }
+    buffer ^= 1;
+  }
+}
+
+template <FewRows kind, bool normed, class Out>
+void start(const Params& p, cudaStream_t stream) {
+  static const int multiprocessors = [] {
+    int device = 0, count = 0;
+    FASTKV_CUDA(cudaGetDevice(&device));
+    FASTKV_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+    return count;
+  }();
+  const std::size_t shared =
+      normed ? static_cast<std::size_t>(p.rows) * static_cast<std::size_t>(p.depth + 8) * 2 : 0;
+  if (shared > 32 * 1024) allow_shared(few_rows_kernel<kind, normed, Out>, shared);
+  const unsigned blocks = static_cast<unsigned>(std::min(p.tiles, 2 * multiprocessors));
+  launch("few_rows_kernel", few_rows_kernel<kind, normed, Out>, dim3(blocks), warps * 32, shared,
+         stream, true, p);
+}
+
+template <FewRows kind, class Out>
+void start(const Params& p, cudaStream_t stream) {
+  if (p.norm) {
+    start<kind, true, Out>(p, stream);
+  } else {
+    start<kind, false, Out>(p, stream);
+  }
+}
+
+bool on_16_bytes(const View& view) {
+  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
+         view.row_stride * static_cast<std::int64_t>(size_of(view.type)) % 16 == 0;
+}
+
+}  // namespace
+
+bool few_rows_product_fits(const View& x, const Matrix& weight, const View& out) {
+  return x.rows() <= max_rows && x.rows() > 0 && weight.parts == 1 && x.type == DType::bf16 &&
+         weight.part[0].type == DType::bf16 &&
+         (out.type == DType::bf16 || out.type == DType::f32) && x.shape[1] % chunk == 0 &&
+         on_16_bytes(x) && on_16_bytes(weight.part[0]);
+}
+
+bool few_rows_norm_fits(const View& x) {
+  // Two blocks share a multiprocessor, where compute capability 8.0 has 164 KB.
+  return x.rows() * (x.shape[1] + 8) * 2 <= 70 * 1024;
+}
+
+void few_rows_product(const FewRowsArgs& a, cudaStream_t stream) {
+  const bool gated = a.kind == FewRows::gated;
+  const Params p{.x = static_cast<const __nv_bfloat16*>(a.x.data),
+                 .weight = static_cast<const __nv_bfloat16*>(a.weight.data),
+                 .out = a.out.data,
+                 .norm = static_cast<const float*>(a.norm.data),
+                 .x_stride = a.x.row_stride,
+                 .weight_stride = a.weight.row_stride,
+                 .out_stride = a.out.row_stride,
+                 .gate_rows = gated ? a.weight.rows() / 2 : 0,
+                 .rows = static_cast<int>(a.x.rows()),
+                 .depth = static_cast<int>(a.x.shape[1]),
+                 .outputs = static_cast<int>(a.weight.rows()),
+                 .tiles = static_cast<int>(gated ? a.weight.rows() / 2 / 8
+                                                 : (a.weight.rows() + tile_rows - 1) / tile_rows),
+                 .epsilon = a.epsilon};
+  const bool wide = a.out.type == DType::f32;
+  switch (a.kind) {
+    case FewRows::store:
+      wide ? start<FewRows::store, float>(p, stream)
+           : start<FewRows::store, __nv_bfloat16>(p, stream);
+      break;
+    case FewRows::accumulate:
+      wide ? start<FewRows::accumulate, float>(p, stream)
+           : start<FewRows::accumulate, __nv_bfloat16>(p, stream);
+      break;
+    case FewRows::gated:
+      wide ? start<FewRows::gated, float>(p, stream)
+           : start<FewRows::gated, __nv_bfloat16>(p, stream);
+      break;
+  }
+}
+
+}  // namespace fastkv::cuda
