@@ -17,10 +17,6 @@
 #include "ops/attention_prompt_cuda.h"
 #include "ops/column_sums_cuda.h"
 
-#ifdef FASTKV_VARIANTS
-#include FASTKV_VARIANTS
-#endif
-
 namespace {
 
 using fastkv::cuda::ColumnSumsArgs;
@@ -386,9 +382,6 @@ int main(int argc, char** argv) {
                           fastkv::cuda::prompt_attention_sm90_supports});
   }
   std::vector<std::pair<std::string, Sums>> sums{{"sums", fastkv::cuda::column_sums_mma}};
-#ifdef FASTKV_VARIANTS
-  add_variants(attentions, sums);
-#endif
 
   const std::string mode = argc > 1 ? argv[1] : "check";
   if (mode == "check") {
@@ -422,25 +415,27 @@ int main(int argc, char** argv) {
   std::vector<int> sizes;
   for (int i = 2; i < argc; ++i) sizes.push_back(std::atoi(argv[i]));
   if (sizes.empty()) sizes = {8192, 32768, 131072};
-  for (const int n : sizes) {
-    Inputs in({n, 32, 8, 128, 0});
-    const double flops = 2.0 * n * (n + 1.0) * 32 * 128;
-    const Reference ref = reference(in);
-    for (const Variant& v : attentions) {
-      if (v.name == "sm80" && hopper && n > 40000) continue;
-      check_attention(v.name.c_str(), v.run, in, ref);
-      const double ms = milliseconds([&] { v.run(in.attention(), nullptr); });
-      std::printf("time  %-28s n %6d %9.3f ms %6.1f TFLOP/s\n", v.name.c_str(), n, ms,
-                  flops / ms * 1e-9);
-    }
-    Buffer<float> out(static_cast<std::size_t>(n) * 32);
-    for (const auto& [name, run] : sums) {
-      for (const int rows : {8, n}) {
-        check_sums(name.c_str(), run, in, rows, false);
-        const double ms = milliseconds([&] { run(in.sums(rows, nullptr, out.data), nullptr); });
-        std::printf("time  %-28s n %6d rows %6d %9.3f ms\n", name.c_str(), n, rows, ms);
+  for (const int head_dim : {128, 64})
+    for (const int n : sizes) {
+      if (head_dim == 64 && n > 40000) continue;
+      Inputs in({n, 32, 8, head_dim, 0});
+      const double flops = 2.0 * n * (n + 1.0) * 32 * head_dim;
+      const Reference ref = reference(in);
+      for (const Variant& v : attentions) {
+        if (v.name == "sm80" && hopper && n > 40000) continue;
+        check_attention(v.name.c_str(), v.run, in, ref);
+        const double ms = milliseconds([&] { v.run(in.attention(), nullptr); });
+        std::printf("time  %-28s n %6d %9.3f ms %6.1f TFLOP/s\n", v.name.c_str(), n, ms,
+                    flops / ms * 1e-9);
+      }
+      Buffer<float> out(static_cast<std::size_t>(n) * 32);
+      for (const auto& [name, run] : sums) {
+        for (const int rows : {8, n}) {
+          check_sums(name.c_str(), run, in, rows, false);
+          const double ms = milliseconds([&] { run(in.sums(rows, nullptr, out.data), nullptr); });
+          std::printf("time  %-28s n %6d rows %6d %9.3f ms\n", name.c_str(), n, rows, ms);
         }
+      }
     }
-  }
   return failures != 0;
 }

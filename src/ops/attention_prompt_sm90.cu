@@ -13,10 +13,10 @@ int heads_in_cache(const PromptAttentionArgs& args) {
 template <int kHeadDim, int kKeys, int kGroups, int kStages>
 void launch(const PromptAttentionArgs& args, cudaStream_t stream) {
   if (args.sliding_window > 0 && args.sliding_window < args.n) {
-    launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, false, true>>(
+    launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, true>>(
         args, heads_in_cache(args), stream);
   } else {
-    launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, false, false>>(
+    launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, false>>(
         args, heads_in_cache(args), stream);
   }
 }
@@ -31,14 +31,7 @@ bool prompt_attention_sm90_supports(const PromptAttentionArgs& args) {
 }
 
 void prompt_attention_sm90(const PromptAttentionArgs& args, cudaStream_t stream) {
-  // Wider tiles of keys mean fewer bytes and instructions, which counts where power is the limit;
-  // shorter prompts lose more at the diagonal.
-  constexpr std::int64_t long_prompt = 65536;
-  const bool window = args.sliding_window > 0 && args.sliding_window < args.n;
-  if (args.head_dim == 128 && args.n >= long_prompt && !window) {
-    launch_prompt_attention_sm90<Sm90Config<128, 176, 2, 2, false, false>>(
-        args, heads_in_cache(args), stream);
-  } else if (args.head_dim == 128) {
+  if (args.head_dim == 128) {
     launch<128, 128, 2, 2>(args, stream);
   } else {
     launch<64, 128, 3, 4>(args, stream);

@@ -22,16 +22,13 @@
 
 namespace fastkv::cuda {
 
-template <int kHeadDim_, int kKeys_, int kGroups_, int kStages_, bool kQueriesInRegisters_,
-          bool kWindow_, bool kOverlap_ = true>
+template <int kHeadDim_, int kKeys_, int kGroups_, int kStages_, bool kWindow_>
 struct Sm90Config {
   static constexpr int kHeadDim = kHeadDim_;
-  static constexpr int kKeys = kKeys_;      // in a tile
-  static constexpr int kGroups = kGroups_;  // warpgroups that compute
-  static constexpr int kStages = kStages_;  // tiles of keys, and of values, in flight
-  static constexpr bool kQueriesInRegisters = kQueriesInRegisters_;
+  static constexpr int kKeys = kKeys_;       // in a tile
+  static constexpr int kGroups = kGroups_;   // warpgroups that compute
+  static constexpr int kStages = kStages_;   // tiles of keys, and of values, in flight
   static constexpr bool kWindow = kWindow_;  // there is a sliding window
-  static constexpr bool kOverlap = kOverlap_;
 
   static constexpr int kRows = 64 * kGroups;
   static constexpr int kThreads = 128 * (kGroups + 1);
@@ -211,7 +208,6 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     float s[kScores];
     float o[kOutputs];
     std::uint32_t p[kScores / 2];
-    [[maybe_unused]] std::uint32_t q[C::kQueriesInRegisters ? C::kHeadDim / 4 : 1];
     OnlineSoftmax softmax;
     const PromptResult result{.out = params.out,
                               .out_stride = params.out_stride,
@@ -233,12 +229,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
       for (int step = 0; step < C::kHeadDim / 16; ++step) {
         const int within = step % 4 * 32;
         const std::uint64_t b_step = b + ((step / 4 * kTileColumnBytes + within) >> 4);
-        if constexpr (C::kQueriesInRegisters) {
-          mma_registers(s, q[4 * step], q[4 * step + 1], q[4 * step + 2], q[4 * step + 3], b_step,
-                        step != 0);
-        } else {
-          mma_shared(s, a + ((step / 4 * kQueryColumnBytes + within) >> 4), b_step, step != 0);
-        }
+        mma_shared(s, a + ((step / 4 * kQueryColumnBytes + within) >> 4), b_step, step != 0);
       }
       wgmma_commit();
     };
@@ -286,11 +277,6 @@ __global__ void __launch_bounds__(C::kThreads, 1)
       softmax.start(params.scale);
       barrier_wait(q_full, q_parity);
       q_parity ^= 1;
-      if constexpr (C::kQueriesInRegisters) {
-        load_left(q, q_tile + (group * 64 + (warp & 3) * 16) * 128, kQueryColumnBytes);
-        __syncwarp();
-        if (lane == 0) barrier_arrive(q_empty);
-      }
       barrier_wait(k_full + 8 * k_at.stage, k_at.parity);
       issue_scores();
       wgmma_wait<0>();
@@ -316,7 +302,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         k_at.next();
         if constexpr (kMasked) mask(tile);
         softmax.template apply<kMasked>(s);
-        if constexpr (C::kOverlap) wait_after(softmax.sum[0], softmax.sum[1], q_full);
+        wait_after(softmax.sum[0], softmax.sum[1], q_full);
         wgmma_wait<0>();
         pin(o);
         release(v_empty, v_at);
@@ -333,7 +319,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
       if constexpr (C::kWindow) {
         for (; tile >= first; --tile) step(tile, std::true_type{});
       }
-      if (!C::kQueriesInRegisters && lane == 0) barrier_arrive(q_empty);
+      if (lane == 0) barrier_arrive(q_empty);
 
       // ---- The last values, and results ----
       barrier_wait(v_full + 8 * v_at.stage, v_at.parity);

@@ -8,9 +8,8 @@ namespace {
 template <int kHeadDim, bool kWeighted, bool kWindow>
 void launch(const ColumnSumsArgs& args, cudaStream_t stream) {
   constexpr int kStages = kHeadDim == 64 ? 6 : 4;
-  constexpr int kPolynomial = kHeadDim == 64 ? 2 : 0;
-  launch_column_sums_sm90<ColumnSumsConfig<kHeadDim, 3, kStages, kPolynomial, kWeighted, kWindow>>(
-      args, stream);
+  launch_column_sums_sm90<ColumnSumsConfig<kHeadDim, 3, 64, kStages, kWeighted, kWindow>>(args,
+                                                                                          stream);
 }
 
 template <int kHeadDim>

@@ -12,28 +12,26 @@
 #include "ops/attention_prompt_softmax.cuh"
 #include "ops/column_sums_cuda.h"
 
-// Column sums on Hopper: a block keeps 64 keys per warpgroup in shared memory, queries pass through
+// Column sums on Hopper: a block keeps 64 keys per warpgroup in registers, queries pass through
 // TMA, and scores are computed transposed, so that a thread sums along its own rows. Products and
 // exponentials take about equally long, so each warpgroup has two sets of scores: one is being
 // computed while the other is summed.
 
 namespace fastkv::cuda {
 
-template <int kHeadDim_, int kGroups_, int kStages_, int kPolynomial_, bool kWeighted_,
-          bool kWindow_>
+template <int kHeadDim_, int kGroups_, int kQueries_, int kStages_, bool kWeighted_, bool kWindow_>
 struct ColumnSumsConfig {
   static constexpr int kHeadDim = kHeadDim_;
-  static constexpr int kGroups = kGroups_;          // warpgroups that compute
-  static constexpr int kStages = kStages_;          // tiles of queries in flight
-  static constexpr int kPolynomial = kPolynomial_;  // of 8 exponentials, those by polynomial
+  static constexpr int kGroups = kGroups_;    // warpgroups that compute
+  static constexpr int kQueries = kQueries_;  // in a tile
+  static constexpr int kStages = kStages_;    // tiles of queries in flight
   static constexpr bool kWeighted = kWeighted_;
   static constexpr bool kWindow = kWindow_;
 
   static constexpr int kKeys = 64 * kGroups;
-  static constexpr int kQueries = 128;  // in a tile
   static constexpr int kThreads = 128 * (kGroups + 1);
-  // Registers per thread. They are moved between warpgroups: 5 x 96, 4 x 128 or 3 x 168 at first.
-  static constexpr int kRegisters = kGroups == 4 ? 112 : kGroups == 3 ? 160 : 232;
+  // Registers per thread. They are moved between warpgroups: 4 x 128 or 3 x 168 at first.
+  static constexpr int kRegisters = kGroups == 3 ? 160 : 232;
   static constexpr int kLoaderRegisters = kGroups == 2 ? 40 : 32;
   static constexpr int kColumnBlocks = kHeadDim / 64;  // of 128 bytes
   static constexpr int kKeyBytes = kKeys * kHeadDim * 2;
@@ -51,19 +49,6 @@ struct ColumnSumsParams {
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// 2^x without the special function unit, to 3e-6 of its value; 2^-126 for anything smaller.
-__device__ __forceinline__ float exp2_polynomial(float x) {
-  constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
-  x = fmaxf(x, -126.0f);
-  const float shifted = x + round;
-  const float f = x - (shifted - round);  // in [-0.5, 0.5]
-  float y = fmaf(9.5701036e-3f, f, 5.5917904e-2f);
-  y = fmaf(y, f, 2.4024745e-1f);
-  y = fmaf(y, f, 6.9312181e-1f);
-  y = fmaf(y, f, 9.9999926e-1f);
-  return __int_as_float(__float_as_int(y) + (__float_as_int(shifted) << 23));
-}
 
 template <typename C>
 __global__ void __launch_bounds__(C::kThreads, 1)
@@ -186,11 +171,13 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     float sums[2] = {};
     const int group_key = first_key + 64 * group;
     const int key = group_key + (warp & 3) * 16 + lane / 4;  // and the one 8 further on
-    const std::uint64_t keys = tile_descriptor(key_tile + group * 64 * 128, 0);
+    // Keys stay in registers: read from shared memory for every product, they and the queries would
+    // take all of its bandwidth.
+    std::uint32_t keys[C::kHeadDim / 4];
+    barrier_wait(k_full, 0);
+    load_left(keys, key_tile + (group * 64 + (warp & 3) * 16) * 128, kKeyColumnBytes);
 
     const auto issue = [&](auto& s) {
-      std::uint64_t a = keys;
-      asm volatile("" : "+l"(a));  // offsets are added here, not kept in registers
       const std::uint64_t b = tile_descriptor(q_tiles + issued.stage * C::kTileBytes, 0);
       barrier_wait(full + 8 * issued.stage, issued.parity);
       issued.next();
@@ -199,8 +186,8 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 #pragma unroll
       for (int step = 0; step < C::kHeadDim / 16; ++step) {
         const int within = step % 4 * 32;
-        mma_shared(s, a + ((step / 4 * kKeyColumnBytes + within) >> 4),
-                   b + ((step / 4 * kTileColumnBytes + within) >> 4), step != 0);
+        mma_registers(s, keys[4 * step], keys[4 * step + 1], keys[4 * step + 2], keys[4 * step + 3],
+                      b + ((step / 4 * kTileColumnBytes + within) >> 4), step != 0);
       }
       wgmma_commit();
     };
@@ -236,10 +223,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
           for (int at_key = 0; at_key < 2; ++at_key) {
             const float x =
                 fmaf(s[8 * block + i / 2 * 4 + 2 * at_key + i % 2], params.scale2, -offsets[i]);
-            // Spread evenly over the sequence of instructions.
-            const int turn = i * 2 + at_key;
-            const bool polynomial = turn * C::kPolynomial / 8 != (turn + 1) * C::kPolynomial / 8;
-            float p = polynomial ? exp2_polynomial(x) : exp2_fast(x);
+            float p = exp2_fast(x);
             if constexpr (kMasked) {
               const int query = row + 16 * block + i / 2 * 8 + lane % 4 * 2 + i % 2;
               const int this_key = key + 8 * at_key;
@@ -267,23 +251,23 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     };
     constexpr auto yes = std::true_type{};
     constexpr std::bool_constant<C::kWindow> always_masked;
-    // The diagonal crosses the first two tiles at most.
-    static_assert(C::kKeys <= 2 * C::kQueries);
+    constexpr int kDiagonalPairs = (C::kKeys + 2 * C::kQueries - 1) / (2 * C::kQueries);
 
-    barrier_wait(k_full, 0);
-    if (tiles > 0) {
+    const int pairs = tiles / 2;
+    if (pairs > 0) {
       issue(even);
       wgmma_wait<0>();
       pin(even);
-      step(even, odd, yes);
-      if (tiles > 2) {
+      int pair = 0;
+      for (; pair < min(pairs - 1, kDiagonalPairs); ++pair) {
+        step(even, odd, yes);
         step(odd, even, yes);
-        for (int tile = 4; tile < tiles; tile += 2) {
-          step(even, odd, always_masked);
-          step(odd, even, always_masked);
-        }
-        step(even, odd, always_masked);
       }
+      for (; pair < pairs - 1; ++pair) {
+        step(even, odd, always_masked);
+        step(odd, even, always_masked);
+      }
+      step(even, odd, yes);
       add(odd, yes);
       release();
     }
