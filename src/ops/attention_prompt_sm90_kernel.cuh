@@ -14,8 +14,8 @@
 
 // Attention of a fresh prompt on Hopper, after FlashAttention-3 (Shah et al. 2024,
 // https://arxiv.org/abs/2407.08608): one warpgroup feeds tiles through TMA, the others own 64
-// query rows each, compute scores of the next tile while the values of this one are multiplied,
-// and take turns so that one's exponentials run under the other's products.
+// query rows each and compute scores and softmax of the next tile while the values of this one are
+// multiplied.
 //
 // Blocks stay and fetch work from a counter, long tiles first. Taking turns (the paper's ping-pong)
 // and sharing tiles of keys and values within a cluster both made it slower on an H200.
