@@ -68,6 +68,21 @@ function(fastkv_module name)
   endforeach()
 endfunction()
 
+# fastkv_code_version(FILE): defines FASTKV_CODE_VERSION for that source file, the project's version
+# and, in a git repository, the commit as of the last run of CMake.
+function(fastkv_code_version file)
+  find_package(Git QUIET)
+  set(version ${PROJECT_VERSION})
+  if(Git_FOUND AND EXISTS ${PROJECT_SOURCE_DIR}/.git)
+    execute_process(COMMAND ${GIT_EXECUTABLE} -C ${PROJECT_SOURCE_DIR} describe --always --dirty --tags
+                    OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_QUIET)
+    if(NOT failed)
+      string(APPEND version "+${commit}")
+    endif()
+  endif()
+  set_source_files_properties(${file} PROPERTIES COMPILE_DEFINITIONS FASTKV_CODE_VERSION="${version}")
+endfunction()
+
 # fastkv_library(MODULES module... DEPENDS target...): the static library `fastkv` made of those
 # modules, and its CMake package.
 function(fastkv_library)

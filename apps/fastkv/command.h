@@ -33,6 +33,7 @@ Command methods_command();
 Command info_command();
 Command tokenize_command();
 Command score_command();
+Command eval_command();
 Command demo_command();
 
 /// Arguments as given: options in order, and what is not an option.

@@ -62,7 +62,7 @@ int dispatch(const std::vector<std::string>& arguments) {
 std::span<const Command> command_table() {
   static const std::array table = {run_command(),     demo_command(), bench_command(),
                                    methods_command(), info_command(), tokenize_command(),
-                                   score_command()};
+                                   score_command(),   eval_command()};
   return table;
 }
 

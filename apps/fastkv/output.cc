@@ -75,15 +75,16 @@ ProgressBar::~ProgressBar() {
   if (isatty(STDERR_FILENO)) fmt::print(stderr, "\r\033[K");
 }
 
-void ProgressBar::set(double share) {
+void ProgressBar::set(double share, const std::string& note) {
   constexpr int cells = 30;
   const int percent = static_cast<int>(share * 100);
-  if (percent == shown_ || !isatty(STDERR_FILENO)) return;
+  if ((percent == shown_ && note == note_) || !isatty(STDERR_FILENO)) return;
   shown_ = percent;
+  note_ = note;
   const int full = percent * cells / 100;
-  fmt::print(stderr, "\r{} [{}{}] {:3d} %", label_,
+  fmt::print(stderr, "\r\033[K{} [{}{}] {:3d} % {}", label_,
              std::string(static_cast<std::size_t>(full), '#'),
-             std::string(static_cast<std::size_t>(cells - full), '.'), percent);
+             std::string(static_cast<std::size_t>(cells - full), '.'), percent, note);
 }
 
 std::function<void(double)> ProgressBar::callback() {

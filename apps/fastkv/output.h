@@ -32,12 +32,14 @@ class ProgressBar {
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
-  void set(double share);
+  /// `note` stands behind the bar.
+  void set(double share, const std::string& note = "");
   std::function<void(double)> callback();
 
  private:
   std::string label_;
   int shown_ = -1;
+  std::string note_;
 };
 
 std::string mebibytes(std::size_t bytes);
