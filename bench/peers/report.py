@@ -98,22 +98,24 @@ def cells_of(row: Row) -> dict[str, str]:
     }
 
 
-def table(rows: list[Row]) -> str:
-    """The rows in Markdown, aligned so that it reads as plain text too."""
-    cells = [cells_of(row) for row in rows]
+def markdown(cells: list[dict[str, str]], left: set[str]) -> str:
+    """A Markdown table, aligned so that it reads as plain text too. Every row has the headings of
+    the first; the columns `left` are aligned there, the others right."""
     if not cells:
         return "nothing was measured\n"
     widths = {head: max(len(head), *(len(c[head]) for c in cells)) for head in cells[0]}
 
     def line(texts: dict[str, str]) -> str:
-        padded = (
-            t.ljust(widths[h]) if h == "program" else t.rjust(widths[h]) for h, t in texts.items()
-        )
+        padded = (t.ljust(widths[h]) if h in left else t.rjust(widths[h]) for h, t in texts.items())
         return f"| {' | '.join(padded)} |\n"
 
     heads = line({head: head for head in widths})
-    rule = line({h: "-" * w if h == "program" else "-" * (w - 1) + ":" for h, w in widths.items()})
+    rule = line({h: "-" * w if h in left else "-" * (w - 1) + ":" for h, w in widths.items()})
     return heads + rule + "".join(line(c) for c in cells)
+
+
+def table(rows: list[Row]) -> str:
+    return markdown([cells_of(row) for row in rows], left={"program"})
 
 
 def ceilings_line(results: Results) -> str:

@@ -1,11 +1,11 @@
-"""The model shapes that both programs run, as data."""
+"""The model shapes that fastkv and its peers run, as data."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama-like decoder. The embedding is also the output head."""
+    """A Llama-like decoder."""
 
     name: str
     layers: int
@@ -18,6 +18,8 @@ class Shape:
     rope_theta: float = 500000.0
     norm_epsilon: float = 1e-5
     max_positions: int = 131072
+    tied_embeddings: bool = True  # the embedding is also the output head
+    rope_scaling: dict[str, object] | None = None  # as config.json says it, without theta
     is_fastkv_preset: bool = False  # fastkv knows it by name, without a config.json
 
     @property
@@ -40,8 +42,9 @@ class Shape:
             "head_dim": self.head_dim,
             "rms_norm_eps": self.norm_epsilon,
             "rope_theta": self.rope_theta,
+            "rope_scaling": self.rope_scaling,
             "max_position_embeddings": self.max_positions,
-            "tie_word_embeddings": True,
+            "tie_word_embeddings": self.tied_embeddings,
             "hidden_act": "silu",
             "torch_dtype": "bfloat16",
             "bos_token_id": 0,
@@ -73,6 +76,59 @@ SHAPES = {
             kv_heads=2,
             head_dim=64,
             vocabulary=4096,
+        ),
+    )
+}
+
+# Too large for a CPU to be measured in reasonable time. Mistral's models differ from Llama's in
+# numbers only once no layer has a sliding window, which is how they are compared.
+LARGE_SHAPES = {
+    shape.name: shape
+    for shape in (
+        Shape(
+            name="llama-3.1-8b",
+            layers=32,
+            hidden=4096,
+            mlp=14336,
+            query_heads=32,
+            kv_heads=8,
+            head_dim=128,
+            vocabulary=128256,
+            rope_scaling={
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+            tied_embeddings=False,
+            is_fastkv_preset=True,
+        ),
+        Shape(
+            name="ministral-8b",
+            layers=36,
+            hidden=4096,
+            mlp=12288,
+            query_heads=32,
+            kv_heads=8,
+            head_dim=128,
+            vocabulary=131072,
+            rope_theta=1e8,
+            tied_embeddings=False,
+            is_fastkv_preset=True,
+        ),
+        Shape(
+            name="nemo-12b",
+            layers=40,
+            hidden=5120,
+            mlp=14336,
+            query_heads=32,
+            kv_heads=8,
+            head_dim=128,
+            vocabulary=131072,
+            rope_theta=1e6,
+            tied_embeddings=False,
+            is_fastkv_preset=True,
         ),
     )
 }
