@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from arguments import positive, positive_list
 from random_gguf import WEIGHT_TYPES, write_random_gguf
 from report import LLAMA_CPP, Measurement, Results, ceilings_line, summarize, table, to_json
 from shapes import SHAPES, Shape
@@ -163,16 +164,6 @@ def setting_of(runner: Runner) -> dict[str, object]:
         "repeats": o.repeats,
         "gguf_type": o.gguf_type,
     }
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"needs numbers above 0, not '{text}'")
-    return int(text)
-
-
-def positive_list(text: str) -> list[int]:
-    return [positive(part) for part in text.split(",")]
 
 
 def parse_arguments() -> argparse.Namespace:
