@@ -152,7 +152,8 @@ class Bench {
     }
     std::vector<TokenId> tokens(sessions.size(), 1);
     std::vector<double> steps;
-    for (std::int64_t i = 0; i < o_.warmup; ++i) time_step(sessions, tokens);
+    // The first two steps of a batch prepare those after them.
+    for (std::int64_t i = 0; i < o_.warmup + 2; ++i) time_step(sessions, tokens);
     for (std::int64_t i = 0; i < o_.tokens; ++i) steps.push_back(time_step(sessions, tokens));
     row.step = median(steps);
     row.step_spread = spread(steps);
@@ -287,7 +288,7 @@ int run(std::span<const std::string> arguments) {
   if (o.engine.max_positions == 0 && !o.engine.random_weights.empty()) {
     // Room to decode behind the longest prompt; nobody reads what random weights say.
     o.engine.max_positions =
-        *std::max_element(contexts.begin(), contexts.end()) + o.warmup + o.tokens;
+        *std::max_element(contexts.begin(), contexts.end()) + o.warmup + o.tokens + 2;
   }
   Engine engine = [&] {
     ProgressBar bar("load");

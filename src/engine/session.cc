@@ -120,6 +120,7 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
           selections.emplace_back(layer.selection.begin, layer.selection.end);
         if (s.trace) s.trace->add(*e.device, layer);
       };
+      e.device->reset_peak_memory();
       s.set_logits(forward(e.model, *e.device, input, e.layout, s.method.get(), hooks));
       e.device->synchronize();
       r.prompt_tokens = static_cast<std::int64_t>(ids.size());

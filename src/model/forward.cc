@@ -126,24 +126,26 @@ Projected project(const Model& model, Device& device, std::int64_t layer, const 
   return p;
 }
 
-/// Attention over what is cached and over the new tokens; its result joins the hidden states.
-void attend(const Model& model, Device& device, std::int64_t layer, const Rows& rows,
-            const Projected& p, const Scratch& scratch, const PageLayout& layout,
-            const View& log_sum_exp) {
-  const View attended = scratch.attended.view().slice(0, rows.count());
-  device.attention({.q = p.q,
-                    .k = p.k,
-                    .v = p.v,
-                    .positions = rows.positions,
-                    .segments = rows.segments,
-                    .layout = layout,
-                    .sliding_window = model.config.sliding_window[static_cast<std::size_t>(layer)],
-                    .out = attended,
-                    .log_sum_exp = log_sum_exp});
+AttentionArgs attention_args(const Model& model, std::int64_t layer, const Rows& rows,
+                             const Projected& p, const Scratch& scratch, const PageLayout& layout) {
+  return {.q = p.q,
+          .k = p.k,
+          .v = p.v,
+          .positions = rows.positions,
+          .segments = rows.segments,
+          .layout = layout,
+          .sliding_window = model.config.sliding_window[static_cast<std::size_t>(layer)],
+          .out = scratch.attended.view().slice(0, rows.count()),
+          .log_sum_exp = {}};
+}
+
+/// What attention gave joins the hidden states.
+void project_out(const Model& model, Device& device, std::int64_t layer, const Rows& rows,
+                 const Scratch& scratch) {
   const Matrix& output = model.weights.layers[static_cast<std::size_t>(layer)].output;
   in_chunks(rows.count(), scratch.chunk, [&](std::int64_t first, std::int64_t count) {
-    device.linear(attended.slice(first, count), output, rows.x.view().slice(first, count),
-                  Device::Store::accumulate);
+    device.linear(scratch.attended.view().slice(first, count), output,
+                  rows.x.view().slice(first, count), Device::Store::accumulate);
   });
 }
 
@@ -226,13 +228,10 @@ Tensor forward(const Model& model, Device& device, const Input& input, const Pag
     View log_sum_exp;
     if (method && method->needs_log_sum_exp(at))
       log_sum_exp = scratch.log_sum_exp.view().slice(0, at.tokens);
-    const LayerView layer{device,
-                          at,
-                          p.q,
-                          p.k,
-                          rows.positions,
-                          log_sum_exp,
-                          c.sliding_window[static_cast<std::size_t>(at.layer)]};
+    std::int64_t sliding_window = c.sliding_window[static_cast<std::size_t>(at.layer)];
+    // A window that no position reaches beyond hides nothing, and costs nothing then.
+    if (sliding_window >= cache.next_position + at.prompt_tokens) sliding_window = 0;
+    const LayerView layer{device, at, p.q, p.k, rows.positions, log_sum_exp, sliding_window};
     Selection selection;
     const auto go_on = method ? method->go_on(at) : std::nullopt;
     if (go_on && go_on->restart) {
@@ -244,7 +243,11 @@ Tensor forward(const Model& model, Device& device, const Input& input, const Pag
     }
 
     rows.segments.front().cached = cache.layer(at.layer);
-    attend(model, device, at.layer, rows, p, scratch, layout, log_sum_exp);
+    AttentionArgs attention = attention_args(model, at.layer, rows, p, scratch, layout);
+    attention.log_sum_exp = log_sum_exp;
+    attention.sliding_window = sliding_window;
+    device.attention(attention);
+    project_out(model, device, at.layer, rows, scratch);
 
     // The cache keeps what the method chooses, or everything.
     std::int64_t kept = at.tokens;
@@ -295,7 +298,6 @@ struct Decoder::State {
       const Projected p = project(model, device, layer, rows, scratch);
       for (std::size_t i = 0; i < caches.size(); ++i)
         rows.segments[i].cached = caches[i]->layer(layer);
-      attend(model, device, layer, rows, p, scratch, layout, {});
       std::vector<Device::StoreArgs> stores;
       for (std::size_t i = 0; i < caches.size(); ++i) {
         stores.push_back({.k = p.k,
@@ -306,7 +308,8 @@ struct Decoder::State {
                           .count = 1,
                           .cache = caches[i]->layer(layer)});
       }
-      device.store(stores, layout);
+      device.attention_and_store(attention_args(model, layer, rows, p, scratch, layout), stores);
+      project_out(model, device, layer, rows, scratch);
       mlp(model, device, layer, rows, scratch);
     }
     head(model, device, rows.x, *logits, scratch.normed);

@@ -1,5 +1,6 @@
 // Which kernel attends what.
 
+#include <algorithm>
 #include <vector>
 
 #include "ops/attention_any_cuda.h"
@@ -59,14 +60,20 @@ bool CudaDevice::attend_prompt(const AttentionArgs& a) {
   return true;
 }
 
-void CudaDevice::attend_decode(const AttentionArgs& a, std::vector<AttentionSegment>& others) {
-  const bool fits = suits_tensor_cores(a.q, a.k) && a.q.shape[2] != 96 && on_16_bytes(a.v) &&
-                    on_16_bytes(a.out) && a.layout.type == DType::bf16 &&
-                    a.layout.page_tokens % 16 == 0 && !a.log_sum_exp &&
-                    a.q.shape[1] / a.k.shape[1] <= 16;
-  std::vector<AttentionSegment> steps;
-  for (const AttentionSegment& s : a.segments)
-    (fits && s.rows == 1 && s.cached.heads > 0 ? steps : others).push_back(s);
+namespace {
+
+/// What the kernel for decoding takes, given one-row segments with a cache.
+bool attention_steps_fit(const AttentionArgs& a) {
+  return suits_tensor_cores(a.q, a.k) && a.q.shape[2] != 96 && on_16_bytes(a.v) &&
+         on_16_bytes(a.out) && a.layout.type == DType::bf16 && a.layout.page_tokens % 16 == 0 &&
+         !a.log_sum_exp && a.q.shape[1] / a.k.shape[1] <= 16;
+}
+bool is_step(const AttentionSegment& s) { return s.rows == 1 && s.cached.heads > 0; }
+
+}  // namespace
+
+void CudaDevice::attend_steps(const AttentionArgs& a, std::vector<AttentionSegment> steps,
+                              bool append) {
   // Sequences whose caches have the same number of heads go together.
   while (!steps.empty()) {
     const std::int64_t heads = steps.front().cached.heads;
@@ -76,7 +83,7 @@ void CudaDevice::attend_decode(const AttentionArgs& a, std::vector<AttentionSegm
           s.cached.heads == heads && static_cast<int>(group.size()) < cuda::decode_group;
       (joins ? group : rest).push_back(s);
     }
-    cuda::attend_steps(a, group,
+    cuda::attend_steps(a, group, append,
                        {.partials = decode_partials_.as<float>(),
                         .partial_count = decode_partials_.shape()[0],
                         .tickets = decode_tickets_.as<std::int32_t>(),
@@ -89,9 +96,21 @@ void CudaDevice::attend_decode(const AttentionArgs& a, std::vector<AttentionSegm
 
 void CudaDevice::attention(const AttentionArgs& args) {
   if (attend_prompt(args)) return;
-  std::vector<AttentionSegment> others;
-  attend_decode(args, others);
+  const bool fit = attention_steps_fit(args);
+  std::vector<AttentionSegment> steps, others;
+  for (const AttentionSegment& s : args.segments) (fit && is_step(s) ? steps : others).push_back(s);
+  attend_steps(args, std::move(steps), false);
   cuda::attend_any(args, others, stream());
+}
+
+void CudaDevice::attention_and_store(const AttentionArgs& args, std::span<const StoreArgs> stores) {
+  const bool all =
+      attention_steps_fit(args) && std::all_of(args.segments.begin(), args.segments.end(), is_step);
+  if (all) {
+    attend_steps(args, {args.segments.begin(), args.segments.end()}, true);
+  } else {
+    Device::attention_and_store(args, stores);
+  }
 }
 
 void CudaDevice::column_sums(const ColumnSumArgs& a) {

@@ -36,6 +36,7 @@ struct Params {
   int cached_per_kv;  // cached heads of a KV head
   int page_tokens;
   std::int64_t window;
+  bool append;  // store the row's key and value
   float scale;  // log2(e) / sqrt(D)
 };
 
@@ -202,8 +203,9 @@ __global__ void __launch_bounds__(warps * 32, 2)
   __shared__ bool is_last;
   constexpr int pieces = dim / 8;  // of 16 bytes, in a row
   let_next_start();
-  wait_for_inputs();
 
+  // The cache is as the step before left it: it is read ahead while the kernels of this step that
+  // give the query still run.
   const int splits = gridDim.x;
   const int split = blockIdx.x;
   const int head = blockIdx.y;
@@ -213,24 +215,6 @@ __global__ void __launch_bounds__(warps * 32, 2)
   const int lane = threadIdx.x % 32;
   const std::int64_t length = cache.lengths[head];
   std::byte* const* pages = cache.pages + head * cache.page_capacity;
-
-  unsigned q[dim / 16][4];
-  {
-    const __nv_bfloat16* from =
-        p.q + row * p.q_stride + static_cast<std::int64_t>(head) * p.queries * dim;
-    const auto pair = [&](int query, int column) -> unsigned {
-      if (query >= p.queries) return 0;
-      return *reinterpret_cast<const unsigned*>(from + query * dim + column);
-    };
-#pragma unroll
-    for (int i = 0; i < dim / 16; ++i) {
-      const int column = i * 16 + lane % 4 * 2;
-      q[i][0] = pair(lane / 4, column);
-      q[i][1] = wide ? pair(lane / 4 + 8, column) : 0;
-      q[i][2] = pair(lane / 4, column + 8);
-      q[i][3] = wide ? pair(lane / 4 + 8, column + 8) : 0;
-    }
-  }
 
   // This warp's share of the blocks of entries.
   const std::int64_t oldest_entry =
@@ -282,6 +266,25 @@ __global__ void __launch_bounds__(warps * 32, 2)
 
   Softmax<dim, wide> softmax;
   for (int i = 0; i < stages - 1; ++i) fetch(begin + i);
+  wait_for_inputs();
+  unsigned q[dim / 16][4];
+  {
+    const __nv_bfloat16* from =
+        p.q + row * p.q_stride + static_cast<std::int64_t>(head) * p.queries * dim;
+    const auto pair = [&](int query, int column) -> unsigned {
+      if (query >= p.queries) return 0;
+      return *reinterpret_cast<const unsigned*>(from + query * dim + column);
+    };
+#pragma unroll
+    for (int i = 0; i < dim / 16; ++i) {
+      const int column = i * 16 + lane % 4 * 2;
+      q[i][0] = pair(lane / 4, column);
+      q[i][1] = wide ? pair(lane / 4 + 8, column) : 0;
+      q[i][2] = pair(lane / 4, column + 8);
+      q[i][3] = wide ? pair(lane / 4 + 8, column + 8) : 0;
+    }
+  }
+
   for (std::int64_t block = begin; block < end; ++block) {
     wait_copies<stages - 2>();
     __syncwarp();
@@ -311,6 +314,21 @@ __global__ void __launch_bounds__(warps * 32, 2)
     }
     __syncwarp();
     softmax.add(q, ring, ring + values_behind, 0, 1, p.scale, lane);
+    if (p.append) {
+      std::byte* page = pages[length / p.page_tokens];
+      const std::int64_t slot = length % p.page_tokens;
+      auto* keys = reinterpret_cast<__nv_bfloat16*>(page) + slot * dim;
+      for (int i = lane; i < 2 * pieces; i += 32) {
+        const int piece = i % pieces;
+        auto* at = i < pieces ? keys : keys + std::int64_t{p.page_tokens} * dim;
+        reinterpret_cast<uint4*>(at)[piece] =
+            reinterpret_cast<const uint4*>(i < pieces ? k : v)[piece];
+      }
+      if (lane == 0) {
+        reinterpret_cast<std::int32_t*>(page + std::int64_t{4} * p.page_tokens * dim)[slot] =
+            p.positions[row];
+      }
+    }
   }
   softmax.finish();
   __syncthreads();
@@ -359,7 +377,14 @@ __global__ void __launch_bounds__(warps * 32, 2)
       }
     }
   }
-  if (splits == 1) return;
+  // Nobody reads the length any more once all blocks of the head have got here.
+  const auto advance = [&] {
+    if (p.append && threadIdx.x == 0) cache.lengths[head] = static_cast<std::int32_t>(length + 1);
+  };
+  if (splits == 1) {
+    __syncthreads();
+    return advance();
+  }
 
   // The last block of this head to get here merges all of them.
   __threadfence();
@@ -394,6 +419,7 @@ __global__ void __launch_bounds__(warps * 32, 2)
     out[i] = __float2bfloat16_rn(value * weights[splits * p.queries + query]);
   }
   if (threadIdx.x == 0) p.tickets[unit] = 0;
+  advance();
 }
 
 template <int dim, bool wide>
@@ -405,7 +431,7 @@ void start(const Params& p, const Group& group, dim3 grid, cudaStream_t stream) 
 
 }  // namespace
 
-void attend_steps(const AttentionArgs& a, std::span<const AttentionSegment> segments,
+void attend_steps(const AttentionArgs& a, std::span<const AttentionSegment> segments, bool append,
                   const DecodeWorkspace& workspace, cudaStream_t stream) {
   assert(!segments.empty() && segments.size() <= decode_group);
   const std::int64_t dim = a.q.shape[2];
@@ -433,6 +459,7 @@ void attend_steps(const AttentionArgs& a, std::span<const AttentionSegment> segm
                  .cached_per_kv = static_cast<int>(heads / a.k.shape[1]),
                  .page_tokens = static_cast<int>(a.layout.page_tokens),
                  .window = a.sliding_window,
+                 .append = append,
                  .scale = 1.44269504088896F / sqrtf(static_cast<float>(dim))};
   // Two blocks a multiprocessor fill it (shared memory); a block should have 64 entries at least,
   // and its share of the workspace.

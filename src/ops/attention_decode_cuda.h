@@ -23,7 +23,8 @@ struct DecodeWorkspace {
 /// Attention of one new row for each of up to decode_group sequences over their caches and the row
 /// itself; bfloat16, D 64 or 128, at most 16 query heads a cached head, all caches with the same
 /// number of heads. The caches' lengths are read on the device: a recorded launch follows them.
+/// With `append` the rows' keys and values are stored behind those cached, whose pages exist.
 void attend_steps(const AttentionArgs& args, std::span<const AttentionSegment> segments,
-                  const DecodeWorkspace& workspace, cudaStream_t stream);
+                  bool append, const DecodeWorkspace& workspace, cudaStream_t stream);
 
 }  // namespace fastkv::cuda

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <stdexcept>
 #include <type_traits>
 
 #include "ops/attention_prompt_cuda.h"
@@ -209,7 +208,7 @@ void launch(const PromptAttentionArgs& args, cudaStream_t stream) {
 
 template <int kHeadDim>
 void launch(const PromptAttentionArgs& args, cudaStream_t stream) {
-  if (args.sliding_window > 0 && args.sliding_window < args.n) {
+  if (args.sliding_window > 0) {
     launch<kHeadDim, true>(args, stream);
   } else {
     launch<kHeadDim, false>(args, stream);
@@ -227,8 +226,8 @@ void prompt_attention_sm80(const PromptAttentionArgs& args, cudaStream_t stream)
     case 128:
       return launch<128>(args, stream);
     default:
-      throw std::runtime_error("prompt attention: head size " + std::to_string(args.head_dim) +
-                               " is not 64, 96 or 128");
+      refuse("prompt attention: head size " + std::to_string(args.head_dim) +
+             " is not 64, 96 or 128");
   }
 }
 

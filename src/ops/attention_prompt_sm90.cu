@@ -12,7 +12,7 @@ int heads_in_cache(const PromptAttentionArgs& args) {
 
 template <int kHeadDim, int kKeys, int kGroups, int kStages>
 void launch(const PromptAttentionArgs& args, cudaStream_t stream) {
-  if (args.sliding_window > 0 && args.sliding_window < args.n) {
+  if (args.sliding_window > 0) {
     launch_prompt_attention_sm90<Sm90Config<kHeadDim, kKeys, kGroups, kStages, true>>(
         args, heads_in_cache(args), stream);
   } else {

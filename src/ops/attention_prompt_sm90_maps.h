@@ -5,16 +5,11 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
-namespace fastkv::cuda {
+#include "ops/cuda_support.h"
 
-inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) {
-    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
-  }
-}
+namespace fastkv::cuda {
 
 inline int multiprocessors() {
   int device = 0;
@@ -43,7 +38,7 @@ inline CUtensorMap tensor_map(const __nv_bfloat16* data, std::int64_t n, std::in
                                            cudaEnableDefault, &found),
           "cuTensorMapEncodeTiled");
     if (found != cudaDriverEntryPointSuccess) {
-      throw std::runtime_error("the CUDA driver has no cuTensorMapEncodeTiled");
+      refuse("the CUDA driver has no cuTensorMapEncodeTiled");
     }
     return reinterpret_cast<Encode>(function);
   }();
@@ -60,7 +55,7 @@ inline CUtensorMap tensor_map(const __nv_bfloat16* data, std::int64_t n, std::in
              strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS) {
-    throw std::runtime_error("cuTensorMapEncodeTiled: error " + std::to_string(status));
+    refuse("cuTensorMapEncodeTiled: error " + std::to_string(status));
   }
   return map;
 }

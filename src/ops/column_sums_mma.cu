@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
 #include "ops/attention_prompt_sm80_units.cuh"
@@ -247,8 +246,7 @@ void column_sums_mma(const ColumnSumsArgs& args, cudaStream_t stream) {
     case 128:
       return launch<128>(args, stream);
     default:
-      throw std::runtime_error("column sums: head size " + std::to_string(args.head_dim) +
-                               " is not 64, 96 or 128");
+      refuse("column sums: head size " + std::to_string(args.head_dim) + " is not 64, 96 or 128");
   }
 }
 

@@ -14,7 +14,7 @@ void launch(const ColumnSumsArgs& args, cudaStream_t stream) {
 
 template <int kHeadDim>
 void launch(const ColumnSumsArgs& args, cudaStream_t stream) {
-  const bool window = args.sliding_window > 0 && args.sliding_window < args.n;
+  const bool window = args.sliding_window > 0;
   if (args.row_weights != nullptr) {
     window ? launch<kHeadDim, true, true>(args, stream)
            : launch<kHeadDim, true, false>(args, stream);

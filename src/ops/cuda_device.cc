@@ -20,6 +20,8 @@ void check(cudaError_t status, const char* call) {
        cudaGetErrorName(status), call);
 }
 
+void refuse(const std::string& sentence) { fail("{}", sentence); }
+
 }  // namespace cuda
 
 namespace {

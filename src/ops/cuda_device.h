@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ops/device.h"
 
@@ -37,6 +38,7 @@ class CudaDevice final : public Device {
   DType activation_type() const override { return activation_type_; }
   std::size_t free_memory() const override;
   std::size_t peak_memory() const override { return memory_->peak; }
+  void reset_peak_memory() override { memory_->peak = memory_->in_use; }
   bool shares_host_memory() const override { return false; }
   std::int64_t row_chunk() const override { return 8192; }
   Tensor empty(DType type, Shape shape) override;
@@ -59,6 +61,7 @@ class CudaDevice final : public Device {
   void attention(const AttentionArgs& args) override;
   void swiglu(const View& gate_up, const View& out) override;
   void store(std::span<const StoreArgs> sequences, const PageLayout& layout) override;
+  void attention_and_store(const AttentionArgs& args, std::span<const StoreArgs> stores) override;
   void column_sums(const ColumnSumArgs& args) override;
   void last_query_dots(const View& q, const View& k, const View& out) override;
   void pool(const View& scores, std::int64_t columns, int kernel, Pooling pooling,
@@ -79,8 +82,8 @@ class CudaDevice final : public Device {
                                         cublasLtMatrixLayout_t out_layout, const View& x,
                                         const View& weight, const View& out);
   bool attend_prompt(const AttentionArgs& args);
-  /// Attends the one-row segments that the fast kernel can take; the rest stays in `others`.
-  void attend_decode(const AttentionArgs& args, std::vector<AttentionSegment>& others);
+  /// Attends one-row segments that the fast kernel can take (attention_steps_fit()).
+  void attend_steps(const AttentionArgs& args, std::vector<AttentionSegment> steps, bool append);
 
   bool hopper() const { return capability_ == 90; }
   cudaStream_t stream() const { return memory_->stream; }

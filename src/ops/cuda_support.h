@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 // What the CUDA files share: checked calls, launches, and conversions on the device.
@@ -13,6 +14,8 @@ namespace fastkv::cuda {
 
 /// Throws Error that names the call where `status` is not success.
 void check(cudaError_t status, const char* call);
+/// Throws Error with a sentence.
+[[noreturn]] void refuse(const std::string& sentence);
 #define FASTKV_CUDA(call) ::fastkv::cuda::check((call), #call)
 
 /// Launches a kernel and checks it. With `dependent`, the kernel may start while the one before it

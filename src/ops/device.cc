@@ -15,4 +15,9 @@ void Device::norm_gated_linear(const View& x, const View& norm, float epsilon, c
   swiglu(gate_up, out);
 }
 
+void Device::attention_and_store(const AttentionArgs& args, std::span<const StoreArgs> stores) {
+  attention(args);
+  store(stores, args.layout);
+}
+
 }  // namespace fastkv

@@ -122,6 +122,8 @@ class Device {
   virtual std::size_t free_memory() const = 0;
   /// Most bytes that were in use at a time: of the process where memory is the host's.
   virtual std::size_t peak_memory() const = 0;
+  /// Counts the peak from here on, where that is possible.
+  virtual void reset_peak_memory() {}
   /// Whether the host may read and write the device's memory: nothing needs to be moved there.
   virtual bool shares_host_memory() const = 0;
   /// Rows that are worth being computed together by linear layers: callers bound their buffers so.
@@ -175,6 +177,10 @@ class Device {
     CachedLayer cache;
   };
   virtual void store(std::span<const StoreArgs> sequences, const PageLayout& layout) = 0;
+
+  /// attention(), then store(): a step of decoding, in which each segment has one row and each row
+  /// is stored.
+  virtual void attention_and_store(const AttentionArgs& args, std::span<const StoreArgs> stores);
 
   virtual void column_sums(const ColumnSumArgs& args) = 0;
   /// out[0, j] = sum over query heads of q[last row, h] . k[j, h / g].  q, k as above; out (1, n)

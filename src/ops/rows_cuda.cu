@@ -169,6 +169,7 @@ __global__ void __launch_bounds__(argmax_threads)
       place = at;
     }
   };
+#pragma unroll 8
   for (std::int64_t i = threadIdx.x; i < columns; i += argmax_threads)
     offer(x[i], static_cast<std::int32_t>(i));
   const auto across_warp = [&] {

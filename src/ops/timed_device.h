@@ -23,6 +23,7 @@ class TimedDevice final : public Device {
   DType activation_type() const override { return device_.activation_type(); }
   std::size_t free_memory() const override { return device_.free_memory(); }
   std::size_t peak_memory() const override { return device_.peak_memory(); }
+  void reset_peak_memory() override { device_.reset_peak_memory(); }
   bool shares_host_memory() const override { return device_.shares_host_memory(); }
   std::int64_t row_chunk() const override { return device_.row_chunk(); }
   Tensor empty(DType type, Shape shape) override { return device_.empty(type, shape); }

@@ -1,0 +1,135 @@
+// A device in its own precision against float32, on the trained model: what is kept, and what is
+// answered. The float32 side runs on the same kind of device, which golden_test.cc holds to the
+// goldens, and for some prompts on the processor.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <set>
+
+#include "fastkv/engine.h"
+
+namespace fastkv {
+namespace {
+
+using nlohmann::json;
+
+bool has_cuda() { return list_devices().size() > 1; }
+
+EngineOptions options_for(const std::string& device, const std::string& dtype) {
+  EngineOptions options;
+  options.model = FASTKV_SOURCE_DIR "/models/needle-v2-14m";
+  options.device = device;
+  options.dtype = dtype;
+  return options;
+}
+
+/// A haystack of plain sentences with one number hidden in it, about `tokens` tokens long.
+std::string make_prompt(const Engine& engine, std::mt19937& random, std::int64_t tokens) {
+  static const std::vector<std::string> who = {"The captain",  "A young teacher",
+                                               "My neighbour", "The old baker",
+                                               "Our guide",    "Nobody in town"};
+  static const std::vector<std::string> did = {"walked to",  "talked about", "painted",
+                                               "remembered", "left",         "looked for"};
+  static const std::vector<std::string> what = {"the harbour",  "a quiet garden", "the long bridge",
+                                                "some letters", "the market",     "an empty house"};
+  const auto pick = [&](const std::vector<std::string>& words) {
+    return words[random() % words.size()];
+  };
+  const auto sentence = [&] { return pick(who) + " " + pick(did) + " " + pick(what) + ". "; };
+  std::string probe;
+  for (int i = 0; i < 100; ++i) probe += sentence();
+  const double each = static_cast<double>(engine.text().encode(probe).size()) / 100;
+  const auto sentences = static_cast<std::size_t>(static_cast<double>(tokens - 120) / each);
+  const std::size_t at = random() % sentences;
+  const std::string key = pick({"lamp", "river", "violin", "castle", "pepper"});
+  const std::string number = std::to_string(1000000 + random() % 9000000);
+  std::string text =
+      "A special magic number is hidden within the following text. Make sure to memorize it. I "
+      "will quiz you about the number afterwards.\n";
+  for (std::size_t i = 0; i < sentences; ++i) {
+    if (i == at) text += "One of the special magic numbers for " + key + " is: " + number + ". ";
+    text += sentence();
+  }
+  text += "\nWhat is the special magic number for " + key + " mentioned in the provided text?";
+  return engine.text().render_chat(std::vector<ChatMessage>{{"user", text}});
+}
+
+struct Outcome {
+  json kept;
+  std::vector<TokenId> answer;
+};
+
+Outcome run(Engine& engine, const MethodChoice& method, const std::string& prompt, bool trace) {
+  Session session = engine.start(method, trace);
+  session.append(engine.text().encode(prompt));
+  GenerateOptions generate;
+  generate.max_tokens = 12;
+  Outcome outcome;
+  outcome.answer = session.generate(generate).ids;
+  if (trace) outcome.kept = json::parse(session.trace())["kept"];
+  return outcome;
+}
+
+/// Share of the entries kept by one side that the other keeps too, over all layers and heads.
+double overlap(const json& a, const json& b) {
+  double common = 0, all = 0;
+  for (std::size_t layer = 0; layer < a.size(); ++layer) {
+    if (a[layer].is_null()) continue;
+    for (std::size_t head = 0; head < a[layer].size(); ++head) {
+      const auto kept = a[layer][head].get<std::set<std::int32_t>>();
+      for (const auto& position : b[layer][head]) common += kept.contains(position.get<int>());
+      all += static_cast<double>(kept.size());
+    }
+  }
+  return common / all;
+}
+
+TEST(DeviceAgreement, KeptEntriesOverlap) {
+  if (!has_cuda()) GTEST_SKIP() << "no CUDA device";
+  Engine narrow(options_for("cuda", "bfloat16"));
+  Engine wide(options_for("cuda", "float32"));
+  Engine cpu(options_for("cpu", "float32"));
+  std::mt19937 random(3);
+  for (const std::int64_t tokens : {2000, 8000, 16000, 31000}) {
+    const std::string prompt = make_prompt(cpu, random, tokens);
+    for (const char* name : {"snapkv", "fastkv", "h2o"}) {
+      const Outcome a = run(narrow, {name, {}}, prompt, true);
+      const Outcome b = run(wide, {name, {}}, prompt, true);
+      const double shared = overlap(a.kept, b.kept);
+      std::cout << tokens << " tokens, " << name << ": bfloat16 and float32 share " << 100 * shared
+                << " % of what is kept\n";
+      EXPECT_GE(shared, 0.99);
+      if (tokens > 8000) continue;
+      const Outcome c = run(cpu, {name, {}}, prompt, true);
+      EXPECT_GE(overlap(b.kept, c.kept), 0.9999) << "float32 on both devices";
+      EXPECT_EQ(b.answer, c.answer);
+    }
+  }
+}
+
+TEST(DeviceAgreement, GreedyAnswersAreTheSame) {
+  if (!has_cuda()) GTEST_SKIP() << "no CUDA device";
+  Engine narrow(options_for("cuda", "bfloat16"));
+  Engine wide(options_for("cuda", "float32"));
+  std::mt19937 random(4);
+  int same = 0, repeated = 0;
+  constexpr int prompts = 100;
+  for (int i = 0; i < prompts; ++i) {
+    const std::string prompt =
+        make_prompt(wide, random, 1000 + static_cast<std::int64_t>(random() % 7000));
+    const MethodChoice method{i % 2 ? "fastkv" : "full", {}};
+    const Outcome a = run(narrow, method, prompt, false);
+    same += a.answer == run(wide, method, prompt, false).answer;
+    repeated += a.answer == run(narrow, method, prompt, false).answer;
+  }
+  std::cout << same << " of " << prompts << " answers are the same in bfloat16 and float32\n";
+  EXPECT_GE(same, 95);
+  EXPECT_EQ(repeated, prompts) << "the same run gives the same tokens";
+}
+
+}  // namespace
+}  // namespace fastkv
