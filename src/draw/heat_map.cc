@@ -43,8 +43,12 @@ struct Layout {
   explicit Layout(const HeatMap& m) {
     const auto columns = static_cast<double>(std::max<std::size_t>(m.x.size(), 1));
     const auto rows = static_cast<double>(std::max<std::size_t>(m.y.size(), 1));
-    cell_width = std::clamp(420.0 / columns, 14.0, 60.0);
-    cell_height = std::clamp(300.0 / rows, 14.0, 30.0);
+    // A small grid grows until the names of its axes fit beside it.
+    const double least_width = std::max(120.0, text_width(m.x_label, label_size));
+    const double least_height = std::max({110.0, text_width(m.y_label, label_size) + 12,
+                                          text_width(m.scale_label, label_size) + 12});
+    cell_width = std::max(std::clamp(420.0 / columns, 14.0, 60.0), least_width / columns);
+    cell_height = std::max(std::clamp(300.0 / rows, 14.0, 30.0), least_height / rows);
     left = 18 + (m.y_label.empty() ? 0 : 24) + widest(m.y, label_size) + 8;
     top = m.subtitle.empty() ? 48 : 66;
     right = left + columns * cell_width;

@@ -15,6 +15,8 @@
 #include "eval/summary.h"
 #include "eval/sweep.h"
 #include "fastkv/eval.h"
+#include "methods/method.h"
+#include "model/config.h"
 #include "tasks/benchmark.h"
 
 namespace fastkv {
@@ -65,6 +67,23 @@ struct Configuration {
   std::string options;  // every option, as JSON with sorted keys
 };
 
+/// What the protocol changes in a method's options.
+MethodChoice under(Protocol protocol, MethodChoice choice) {
+  if (protocol == Protocol::reference && (choice.name == "snapkv" || choice.name == "h2o")) {
+    choice.options.emplace("granularity", "query-head");
+  }
+  return choice;
+}
+
+/// Throws Error for methods, options and values that the model's methods do not take.
+void check_methods(const std::string& methods, const OptionValues& values, Protocol protocol,
+                   const std::string& model) {
+  const ModelConfig config = load_config(model);
+  const ModelShape shape{config.layers, config.hidden_size, config.query_heads, config.kv_heads};
+  for (const MethodChoice& choice : sweep(methods, values, list_methods(model)))
+    find_method(choice.name).make(under(protocol, choice).options, shape);
+}
+
 /// Every option of the benchmark with its value.
 OptionValues all_options(const std::string& benchmark, const OptionValues& given) {
   OptionValues all;
@@ -93,7 +112,6 @@ void make_directory(const fs::path& directory) {
 }
 
 std::string model_name(const EngineOptions& engine) {
-  if (engine.model.empty()) return "random weights of " + engine.random_weights;
   fs::path path(engine.model);
   if (!path.has_filename()) path = path.parent_path();
   return path.filename() == "." || path.filename() == ".."
@@ -220,10 +238,7 @@ std::vector<Configuration> Evaluation::State::configurations(Engine& engine) con
   const std::vector<MethodInfo> known = engine.methods();
   std::vector<Configuration> all;
   for (MethodChoice& choice : sweep(options.method, method_values, known)) {
-    if (protocol == Protocol::reference && (choice.name == "snapkv" || choice.name == "h2o")) {
-      choice.options.emplace("granularity", "query-head");
-    }
-    // Also refuses bad values before the work.
+    choice = under(protocol, std::move(choice));
     const std::string canonical = Json::parse(engine.start(choice).report().options).dump();
     const bool again = std::any_of(all.begin(), all.end(), [&](const Configuration& c) {
       return c.choice.name == choice.name && c.options == canonical;
@@ -325,9 +340,11 @@ Evaluation::Evaluation(const std::string& benchmark, const EvalOptions& options,
   if (tasks.empty()) {
     for (const TaskInfo& info : s.benchmark->tasks()) tasks.push_back(info.name);
   }
-  const bool stored = !engine.model.empty();
-  sweep(options.method, methods, stored ? list_methods(engine.model) : list_methods());
-  if (!stored || !Text::present_in(engine.model)) {
+  if (engine.model.empty()) {
+    fail("benchmarks are text, and random weights have no tokenizer; name a --model");
+  }
+  check_methods(options.method, methods, s.protocol, engine.model);
+  if (!Text::present_in(engine.model)) {
     fail("benchmarks are text, and {} has no tokenizer; choose another --model",
          model_name(engine));
   }

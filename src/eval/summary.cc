@@ -176,29 +176,28 @@ std::vector<RankedFigure> average_figures(const Benchmark& benchmark,
 
 // Costs -----------------------------------------------------------------------------------------
 
-void add_scaled(std::vector<double>& sums, std::size_t i, double value) {
+void add_to(std::vector<double>& sums, std::size_t i, double value) {
   if (sums.size() <= i) sums.resize(i + 1, 0.0);
   sums[i] += value;
 }
 
 void add_costs(CellSummary& cell, const std::vector<const SampleResult*>& results) {
   cell.samples = static_cast<std::int64_t>(results.size());
-  const auto n = static_cast<double>(results.size());
   double steps = 0.0, decoding = 0.0;
   for (const SampleResult* r : results) {
-    cell.prompt_tokens += static_cast<double>(r->prompt_tokens) / n;
+    cell.prompt_tokens += static_cast<double>(r->prompt_tokens);
     cell.truncated += r->truncated ? 1.0 : 0.0;
     for (std::size_t i = 0; i < r->kept.size(); ++i) {
       const auto kept = static_cast<double>(r->kept[i]);
-      const auto bytes = static_cast<double>(r->heads[i]) * static_cast<double>(r->entry_bytes);
-      add_scaled(cell.kept, i, kept / n);
-      add_scaled(cell.layer_bytes, i, kept * bytes / n);
+      add_to(cell.kept, i, kept);
+      add_to(cell.layer_bytes, i,
+             kept * static_cast<double>(r->heads[i]) * static_cast<double>(r->entry_bytes));
     }
-    cell.kv_bytes += static_cast<double>(r->kv_bytes) / n;
-    cell.kv_share += static_cast<double>(r->kv_bytes) / static_cast<double>(r->kv_bytes_full) / n;
-    cell.prefill_seconds += r->prefill_seconds / n;
-    cell.selection_seconds += r->selection_seconds / n;
-    cell.first_token_seconds += r->first_token_seconds / n;
+    cell.kv_bytes += static_cast<double>(r->kv_bytes);
+    cell.kv_share += static_cast<double>(r->kv_bytes) / static_cast<double>(r->kv_bytes_full);
+    cell.prefill_seconds += r->prefill_seconds;
+    cell.selection_seconds += r->selection_seconds;
+    cell.first_token_seconds += r->first_token_seconds;
     cell.seconds += r->seconds;
     if (r->generated_tokens > 1) {
       steps += static_cast<double>(r->generated_tokens - 1);
@@ -206,6 +205,12 @@ void add_costs(CellSummary& cell, const std::vector<const SampleResult*>& result
     }
     cell.peak_memory = std::max(cell.peak_memory, r->peak_memory);
   }
+  const auto n = static_cast<double>(results.size());
+  for (double* sum : {&cell.prompt_tokens, &cell.kv_bytes, &cell.kv_share, &cell.prefill_seconds,
+                      &cell.selection_seconds, &cell.first_token_seconds})
+    *sum /= n;
+  for (double& sum : cell.kept) sum /= n;
+  for (double& sum : cell.layer_bytes) sum /= n;
   cell.decode_tokens_per_second = decoding > 0 ? steps / decoding : 0.0;
 }
 
@@ -216,7 +221,8 @@ Value mean_of(const std::vector<double>& values) {
   result.samples = static_cast<std::int64_t>(values.size());
   if (values.empty()) return result;
   const auto n = static_cast<double>(values.size());
-  for (const double v : values) result.value += v / n;
+  for (const double v : values) result.value += v;
+  result.value /= n;
   if (values.size() < 2) return result;
   double squares = 0.0;
   for (const double v : values) squares += (v - result.value) * (v - result.value);

@@ -172,13 +172,23 @@ TEST(HeatMap, SvgHasCellsLabelsAndScale) {
 
 TEST(HeatMap, PngHasTheSameCells) {
   const Image image = decode_png(draw_png(needle_map(), 1));
-  // Two cells of the best colour, one of the worst; 60 by 30 units, less margins and numbers.
-  EXPECT_GT(image.count({31, 148, 130}), 2U * 1300U);
-  EXPECT_LT(image.count({31, 148, 130}), 2U * 1800U);
-  EXPECT_GT(image.count({178, 42, 60}), 1300U);
-  EXPECT_LT(image.count({178, 42, 60}), 1800U);
+  // Two cells of the best colour, one of the worst; 60 by 55 units, less margins and numbers.
+  EXPECT_GT(image.count({31, 148, 130}), 2U * 2700U);
+  EXPECT_LT(image.count({31, 148, 130}), 2U * 3300U);
+  EXPECT_GT(image.count({178, 42, 60}), 2700U);
+  EXPECT_LT(image.count({178, 42, 60}), 3300U);
   const Image twice = decode_png(draw_png(needle_map(), 2));
   EXPECT_NEAR(twice.width, 2.0 * image.width, 2);
+}
+
+TEST(HeatMap, OneRowIsHighEnoughForTheNameOfItsAxis) {
+  HeatMap map = needle_map();
+  map.y = {"50"};
+  map.cells = {100.0, 0.0};
+  map.y_label = "how deep in the text the needle is, %";
+  const double wanted = text_width(map.y_label, 12);
+  const Image image = decode_png(draw_png(map, 1));
+  EXPECT_GT(image.height, wanted + 66 + 50);
 }
 
 TEST(HeatMap, LeavesOutColumnNamesThatWouldCollide) {

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Makes docs/results.md: needle and RULER under all methods, and FastKV's TSP layer and rate, on the
+# bundled model. It goes on where it was stopped.
+# usage: scripts/results.sh [--limit N] [--context N,...] [--ablation-context N] [--needle-context N,...]
+#                           [--depths N,...] [--out DIR] [--doc FILE] [--program FILE] [-- options of fastkv eval]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+limit=50
+context=4096,8192,16384
+ablation_context=8192
+needle_context=4000,8000,16000
+depths=0,10,20,30,40,50,60,70,80,90,100
+out=results
+doc=docs/results.md
+program=build/fastkv
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --limit) limit=$2 ;;
+    --context) context=$2 ;;
+    --ablation-context) ablation_context=$2 ;;
+    --needle-context) needle_context=$2 ;;
+    --depths) depths=$2 ;;
+    --out) out=$2 ;;
+    --doc) doc=$2 ;;
+    --program) program=$2 ;;
+    --) shift; break ;;
+    *) sed -n '2,6s/^# //p' "$0" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+more=("$@")
+
+tasks=niah_single_1,niah_single_2,niah_single_3,niah_multikey_1,niah_multikey_2,niah_multikey_3
+tasks+=,niah_multivalue,niah_multiquery,vt
+
+# evaluate NAME BENCHMARK OPTION...: into $out/NAME
+evaluate() {
+  local name=$1 benchmark=$2
+  shift 2
+  "$program" eval "$benchmark" --out "$out/$name" "$@" ${more[@]+"${more[@]}"} >"$out/$name.log"
+  echo "$out/$name"
+}
+# section FILE HEADING: what stands below a heading of a summary, without the heading
+section() {
+  awk -v heading="## $2" '$0 == heading {on = 1; next} /^## / {on = 0} on' "$1"
+}
+# setting FILE: the table at the top of a summary
+setting() {
+  awk '/^## / {exit} /^\|/' "$1"
+}
+# picture FILE: copies it beside the document and prints its name there
+picture() {
+  cp "$1" "$pictures/$2"
+  echo "$(basename "$pictures")/$2"
+}
+
+mkdir -p "$out"
+evaluate needle needle --method all --retain 0.1,0.2 --context "$needle_context" --depths "$depths" \
+  --needle "One of the special magic numbers for old-dog is: 4711123." --answer 4711123 \
+  --question "What is the special magic number for old-dog mentioned in the provided text?"
+evaluate ruler ruler --method all --retain 0.1,0.2 --context "$context" --task "$tasks" --limit "$limit"
+evaluate tsp-layer ruler --method fastkv --retain 0.1 --tsp-layer 1,3,4,5,6,7,9,11 \
+  --context "$ablation_context" --task "$tasks" --limit "$limit"
+evaluate tsp-rate ruler --method fastkv --retain 0.1 --tsp-rate 0.1,0.2,0.3,0.5,1 \
+  --context "$ablation_context" --task "$tasks" --limit "$limit"
+
+pictures=${doc%.md}
+mkdir -p "$pictures"
+{
+  cat <<TEXT
+# Results on the bundled model
+
+Made by \`scripts/results.sh\`; [evaluation.md](evaluation.md) says what is measured and how. The prompts' text is
+the project's own, so scores are not comparable with published ones. The model was trained for such questions, partly
+under SnapKV's and FastKV's selection ([its card](../models/needle-v2-14m/README.md)): it shows that the engine
+works and how methods differ on this model, not which one is best.
+
+$(setting "$out/ruler/ruler.md")
+
+## Needle in a haystack
+
+A number hidden at depths of $depths % in lengths of $needle_context tokens.
+
+$(section "$out/needle/needle.md" Scores)
+
+TEXT
+  for file in "$out"/needle/needle.*.svg; do
+    name=$(basename "$file")
+    echo "![${name%.svg}]($(picture "$file" "$name"))"
+  done
+  cat <<TEXT
+
+## RULER
+
+Eight needle tasks and variable tracking, up to $limit samples of each task and length.
+
+$(section "$out/ruler/ruler.md" Scores)
+TEXT
+  if [ -e "$out/ruler/ruler.contexts.svg" ]; then
+    echo
+    echo "![Score against context]($(picture "$out/ruler/ruler.contexts.svg" ruler.contexts.svg))"
+  fi
+  cat <<TEXT
+
+### Budget reached
+
+$(section "$out/ruler/ruler.md" "Budget reached")
+
+## FastKV: the TSP layer
+
+10 % kept, 20 % of the tokens go on after the layer.
+
+$(section "$out/tsp-layer/ruler.md" Scores)
+
+$(section "$out/tsp-layer/ruler.md" "Time and memory")
+
+## FastKV: the TSP rate
+
+10 % kept.
+
+$(section "$out/tsp-rate/ruler.md" Scores)
+
+$(section "$out/tsp-rate/ruler.md" "Time and memory")
+TEXT
+} | cat -s >"$doc"
+echo "wrote $doc"
