@@ -34,6 +34,8 @@ Command info_command();
 Command tokenize_command();
 Command score_command();
 Command eval_command();
+Command inspect_command();
+Command calibrate_command();
 Command demo_command();
 
 /// Arguments as given: options in order, and what is not an option.

@@ -1,5 +1,7 @@
 #include <array>
+#include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "methods/budget.h"
 #include "methods/table.h"
 #include "methods/window_score.h"
@@ -17,6 +19,7 @@ class FastKV : public Method {
     std::int64_t tsp_layer = 0;
     double tsp_rate = 0.2;
     std::int64_t tsp_len = 2048;
+    std::string calibration;
     WindowScore window;
 
     static Options defaults_for(const ModelShape& shape) {
@@ -33,9 +36,12 @@ class FastKV : public Method {
                 "last layer that sees the whole prompt, from 0");
       v.number("tsp-rate", tsp_rate, unit_rate, "share of the tokens that goes on after it");
       v.integer("tsp-len", tsp_len, {.low = 1}, "tokens that go on after it, with --mode constant");
+      v.text("calibration", "FILE", calibration,
+             "take layer and share from what fastkv calibrate wrote");
       window.visit(v);
     }
-    void check(const ModelShape& shape, const OptionValues& given) const {
+    void check(const ModelShape& shape, const OptionValues& given) {
+      if (!calibration.empty()) read_calibration(given);
       window.check();
       budget.check(given, window.window, "window");
       budget.refuse_with_mode(given, "tsp-rate", true);
@@ -45,6 +51,18 @@ class FastKV : public Method {
         fail("--tsp-len {} must be above the window of {}, which always goes on", tsp_len,
              window.window);
       }
+    }
+    /// Sets what was not given; the name of the file is of no interest after that.
+    void read_calibration(const OptionValues& given) {
+      if (given.contains("tsp-layer")) {
+        fail("--tsp-layer is what --calibration sets; leave one of them out");
+      }
+      const Json json = parse_json_file(calibration);
+      tsp_layer = get_int(json, "tsp_layer", calibration);
+      const double rate = get_number(json, "tsp_rate", calibration);
+      if (!(rate > 0 && rate <= 1)) fail("{}: \"tsp_rate\" must be (0, 1]", calibration);
+      if (!given.contains("tsp-rate")) tsp_rate = rate;
+      calibration.clear();
     }
   };
   FastKV(const Options& options, const ModelShape& shape)

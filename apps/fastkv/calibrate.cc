@@ -1,0 +1,90 @@
+#include "fastkv/calibrate.h"
+
+#include <fmt/format.h>
+
+#include "command.h"
+#include "fastkv/draw.h"
+#include "output.h"
+
+namespace fastkv::cli {
+namespace {
+
+struct CalibrateArguments {
+  EngineOptions engine;
+  CalibrationOptions calibration;
+  std::string json, picture;
+
+  void visit(OptionVisitor& v) {
+    engine.visit(v);
+    calibration.visit(v);
+    v.text("json", "FILE", json, "write the choice, for --calibration of method fastkv");
+    v.text("picture", "FILE", picture, "draw distance by layer, as .svg or .png");
+  }
+};
+
+LineChart chart_of(const Calibration& c) {
+  LineChart chart;
+  chart.title = fmt::format("TSP layer {}", c.chosen);
+  chart.subtitle = fmt::format("{}; {} prompts, {:g} % of the tokens go on; bars: standard error",
+                               c.model, c.prompts, 100 * c.tsp_rate);
+  chart.x_label = "layer";
+  chart.y_label = "squared difference of logits";
+  chart.y_low = 0.0;
+  Series series{"distance", {}, {}};
+  for (const LayerDistance& l : c.layers) {
+    series.points.emplace_back(static_cast<double>(l.layer), l.distance);
+    series.errors.push_back(l.error);
+  }
+  chart.series.push_back(std::move(series));
+  return chart;
+}
+
+int run(std::span<const std::string> arguments) {
+  CalibrateArguments o;
+  refuse_words(read_arguments(arguments, o, "calibrate"), "calibrate");
+  if (!o.picture.empty() && !o.picture.ends_with(".svg") && !o.picture.ends_with(".png"))
+    throw Error(fmt::format("--picture takes a .svg or .png file, not {}", o.picture));
+  for (const std::string& file : {o.json, o.picture}) {
+    if (!file.empty()) check_writable(file);
+  }
+  use_bundled_model(o.engine);
+  Engine engine = [&] {
+    ProgressBar bar("load     ");
+    return Engine(o.engine, bar.callback());
+  }();
+  const Calibration result = [&] {
+    ProgressBar bar("calibrate");
+    return calibrate(engine, o.engine, o.calibration, bar.callback());
+  }();
+
+  Table table({"layer", "distance", "+-", "same token", ""}, {true, true, true, true, false});
+  for (const LayerDistance& l : result.layers) {
+    table.add({fmt::format("{}", l.layer), fmt::format("{:.4f}", l.distance),
+               fmt::format("{:.4f}", l.error), fmt::format("{:.0f} %", 100 * l.same_token),
+               l.layer == result.chosen ? "chosen" : ""});
+  }
+  fmt::print("{}: {} prompts, {:g} % of the tokens go on\n\n{}", result.model, result.prompts,
+             100 * result.tsp_rate, table.text());
+  if (!o.json.empty()) write_file(o.json, result.json());
+  const LineChart chart = chart_of(result);
+  if (o.picture.ends_with(".svg")) write_file(o.picture, draw_svg(chart));
+  if (o.picture.ends_with(".png")) write_file(o.picture, draw_png(chart));
+  return 0;
+}
+
+}  // namespace
+
+Command calibrate_command() {
+  return {.name = "calibrate",
+          .summary = "Finds the layer after which FastKV's propagation disturbs the answer least.",
+          .usage = "[--tsp-rate X] [--prompt-file FILE] [--json FILE] [--picture FILE] [options]",
+          .details =
+              "distance: mean squared difference of the last token's logits with and without "
+              "propagation. Without\n"
+              "prompts of one's own, needle prompts of the project's own text are used.\n",
+          .options = [] { return list_options(CalibrateArguments{}); },
+          .method_options = false,
+          .run = run};
+}
+
+}  // namespace fastkv::cli

@@ -1,0 +1,72 @@
+#include "fastkv/calibrate.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "support/expect_error.h"
+
+namespace fastkv {
+namespace {
+
+EngineOptions bundled() {
+  EngineOptions options;
+  options.model = std::string(FASTKV_SOURCE_DIR) + "/models/needle-v2-14m";
+  return options;
+}
+
+TEST(Calibrate, ChoosesTheLayerWhoseLogitsMoveLeast) {
+  Engine engine(bundled());
+  CalibrationOptions options;
+  options.samples = 2;
+  options.context = 600;
+  const Calibration c = calibrate(engine, bundled(), options);
+  ASSERT_EQ(c.layers.size(), 7U) << "the first half of 14 layers";
+  EXPECT_EQ(c.prompts, 2U);
+  for (const LayerDistance& l : c.layers)
+    EXPECT_GE(l.distance, c.layers[static_cast<std::size_t>(c.chosen)].distance) << l.layer;
+  EXPECT_GT(c.layers[0].distance, 2 * c.layers[static_cast<std::size_t>(c.chosen)].distance);
+
+  // Without anything left out there is no distance.
+  options.tsp_rate = 1.0;
+  options.max_layer = 1;
+  for (const LayerDistance& l : calibrate(engine, bundled(), options).layers) {
+    EXPECT_EQ(l.distance, 0.0);
+    EXPECT_EQ(l.same_token, 1.0);
+  }
+  options.max_layer = 14;
+  test::expect_error([&] { calibrate(engine, bundled(), options); }, {"outside the model"});
+}
+
+TEST(Calibrate, ItsFileSetsTheMethodsOptions) {
+  namespace fs = std::filesystem;
+  const fs::path file =
+      fs::temp_directory_path() / ("fastkv_calibration_" + std::to_string(getpid()) + ".json");
+  Calibration c;
+  c.chosen = 4;
+  c.tsp_rate = 0.35;
+  std::ofstream(file) << c.json();
+  Engine engine(bundled());
+  const auto options = [&](OptionValues values) {
+    values["calibration"] = file.string();
+    return nlohmann::json::parse(engine.start({"fastkv", values}).report().options);
+  };
+  EXPECT_EQ(options({})["tsp_layer"], 4);
+  EXPECT_EQ(options({})["tsp_rate"], 0.35);
+  EXPECT_EQ(options({{"tsp-rate", "0.5"}})["tsp_rate"], 0.5);
+  EXPECT_FALSE(options({}).contains("calibration"));
+  test::expect_error([&] { options({{"tsp-layer", "3"}}); }, {"leave one of them out"});
+  c.chosen = 14;
+  std::ofstream(file) << c.json();
+  test::expect_error([&] { options({}); }, {"outside the model"});
+  std::ofstream(file) << "{}";
+  test::expect_error([&] { options({}); }, {"tsp_layer"});
+  fs::remove(file);
+  test::expect_error([&] { options({}); }, {file.filename().string()});
+}
+
+}  // namespace
+}  // namespace fastkv
