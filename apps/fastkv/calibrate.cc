@@ -30,7 +30,7 @@ LineChart chart_of(const Calibration& c) {
   chart.x_label = "layer";
   chart.y_label = "squared difference of logits";
   chart.y_low = 0.0;
-  Series series{"distance", {}, {}};
+  Series series{"distance", {}, {}, {}};
   for (const LayerDistance& l : c.layers) {
     series.points.emplace_back(static_cast<double>(l.layer), l.distance);
     series.errors.push_back(l.error);

@@ -60,9 +60,9 @@ int dispatch(const std::vector<std::string>& arguments) {
 }  // namespace
 
 std::span<const Command> command_table() {
-  static const std::array table = {run_command(),     demo_command(), bench_command(),
-                                   methods_command(), info_command(), tokenize_command(),
-                                   score_command(),   eval_command()};
+  static const std::array table = {
+      run_command(),      demo_command(),  bench_command(), methods_command(), info_command(),
+      tokenize_command(), score_command(), eval_command(),  inspect_command(), calibrate_command()};
   return table;
 }
 

@@ -23,6 +23,7 @@ struct Series {
   std::string name;
   std::vector<std::pair<double, double>> points;
   std::vector<double> errors;  // of each point's y, drawn as a bar; may be empty
+  std::string group;           // series of one group have one colour; empty: a colour of its own
 };
 struct LineChart {
   std::string title, subtitle, x_label, y_label;

@@ -15,7 +15,7 @@ using Anchor = TextStyle::Anchor;
 constexpr double label_size = 12.0;
 constexpr double plot_width = 520.0, plot_height = 300.0;
 
-/// Told apart by lightness too; from the ninth series on they come again, with hollow dots.
+/// Told apart by lightness too.
 constexpr std::array<Color, 8> palette = {{{0, 90, 160},
                                            {214, 84, 32},
                                            {24, 140, 110},
@@ -115,7 +115,8 @@ struct Layout {
     right = left + plot_width;
     bottom = top + std::max(plot_height, 20.0 * static_cast<double>(c.series.size()));
     legend = right + 24;
-    width = std::max({legend + 34 + names + 18, 18 + text_width(c.title, 16) * 1.05 + 18,
+    width = std::max({c.series.size() < 2 ? right + 24 : legend + 34 + names + 18,
+                      18 + text_width(c.title, 16) * 1.05 + 18,
                       18 + text_width(c.subtitle, label_size) + 18});
     height = bottom + 26 + (c.x_label.empty() ? 0 : 24) + 10;
   }
@@ -150,35 +151,62 @@ void draw_axes(Canvas& canvas, const LineChart& c, const Layout& l) {
               {.size = label_size, .anchor = Anchor::middle, .upwards = true});
 }
 
-void draw_mark(Canvas& canvas, Point at, Color color, bool hollow) {
-  canvas.dot(at, 3.5, color);
-  if (hollow) canvas.dot(at, 1.8, white);
+/// How a series looks: groups by colour, the members of one by dots and lines.
+struct Look {
+  Color color;
+  bool hollow = false;
+  double width = 2.0;
+};
+std::vector<Look> looks_of(const std::vector<Series>& series) {
+  std::vector<std::string> groups;
+  std::vector<Look> looks;
+  for (const Series& s : series) {
+    auto found = s.group.empty() ? groups.end() : std::find(groups.begin(), groups.end(), s.group);
+    if (found == groups.end()) {
+      groups.push_back(s.group);
+      found = groups.end() - 1;
+    }
+    const auto place = static_cast<std::size_t>(found - groups.begin());
+    const auto member = std::count_if(series.data(), &s, [&](const Series& earlier) {
+      return !s.group.empty() && earlier.group == s.group;
+    });
+    // Where colours are used up, they come again with hollow dots.
+    const bool hollow = (static_cast<std::size_t>(member) + place / palette.size()) % 2 == 1;
+    looks.push_back({palette[place % palette.size()], hollow, member > 1 ? 1.0 : 2.0});
+  }
+  return looks;
 }
 
-void draw_series(Canvas& canvas, const Series& s, const Layout& l, Color color, bool hollow) {
+void draw_mark(Canvas& canvas, Point at, const Look& look) {
+  canvas.dot(at, 3.5, look.color);
+  if (look.hollow) canvas.dot(at, 1.8, white);
+}
+
+void draw_series(Canvas& canvas, const Series& s, const Layout& l, const Look& look) {
   std::vector<Point> points;
   for (const auto& value : s.points) points.push_back(l.at(value));
   for (std::size_t i = 0; i < std::min(points.size(), s.errors.size()); ++i) {
     const auto [x, y] = s.points[i];
     const double low = std::min(l.at({x, y - s.errors[i]}).y, l.bottom);
     const double high = std::max(l.at({x, y + s.errors[i]}).y, l.top);
-    canvas.line({points[i].x, low}, {points[i].x, high}, 1, color);
+    canvas.line({points[i].x, low}, {points[i].x, high}, 1, look.color);
   }
-  if (points.size() > 1) canvas.line(points, 2, color);
-  for (const Point& p : points) draw_mark(canvas, p, color, hollow);
+  if (points.size() > 1) canvas.line(points, look.width, look.color);
+  for (const Point& p : points) draw_mark(canvas, p, look);
 }
 
 void draw(Canvas& canvas, const LineChart& c, const Layout& l) {
   canvas.text({18, 30}, c.title, {.size = 16, .bold = true});
   canvas.text({18, 50}, c.subtitle, {.size = label_size, .color = grey});
   draw_axes(canvas, c, l);
+  const std::vector<Look> looks = looks_of(c.series);
+  // The first ones are drawn last, on top of those that have the same values.
+  for (std::size_t i = c.series.size(); i-- > 0;) draw_series(canvas, c.series[i], l, looks[i]);
+  if (c.series.size() < 2) return;
   for (std::size_t i = 0; i < c.series.size(); ++i) {
-    const Color color = palette[i % palette.size()];
-    const bool hollow = i / palette.size() % 2 == 1;
-    draw_series(canvas, c.series[i], l, color, hollow);
     const double y = l.top + 8 + 20.0 * static_cast<double>(i);
-    canvas.line({l.legend, y}, {l.legend + 24, y}, 2, color);
-    draw_mark(canvas, {l.legend + 12, y}, color, hollow);
+    canvas.line({l.legend, y}, {l.legend + 24, y}, looks[i].width, looks[i].color);
+    draw_mark(canvas, {l.legend + 12, y}, looks[i]);
     canvas.text({l.legend + 32, y + 4}, c.series[i].name, {.size = label_size});
   }
 }

@@ -98,7 +98,7 @@ Calibration calibrate(Engine& engine, const EngineOptions& loaded,
   Calibration result;
   result.tsp_rate = options.tsp_rate;
   result.prompts = prompts.size();
-  result.model = engine.info().name;
+  result.model = model_name(loaded);
   result.model_hash = model_hash(loaded);
   for (std::size_t layer = 0; layer < distances.size(); ++layer) {
     const Value mean = mean_of(distances[layer]);

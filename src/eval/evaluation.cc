@@ -111,14 +111,6 @@ void make_directory(const fs::path& directory) {
   if (error) fail("the directory {} cannot be made: {}", directory.string(), error.message());
 }
 
-std::string model_name(const EngineOptions& engine) {
-  fs::path path(engine.model);
-  if (!path.has_filename()) path = path.parent_path();
-  return path.filename() == "." || path.filename() == ".."
-             ? fs::absolute(path).lexically_normal().filename().string()
-             : path.filename().string();
-}
-
 EvalSummary write_summary(const std::vector<fs::path>& files, const std::string& benchmark,
                           const fs::path& out) {
   std::vector<ResultFile> read;

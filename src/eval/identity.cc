@@ -46,6 +46,14 @@ void add_file(Sha256& hash, const fs::path& path, const std::string& name) {
 
 }  // namespace
 
+std::string model_name(const EngineOptions& options) {
+  fs::path path(options.model);
+  if (!path.has_filename()) path = path.parent_path();
+  return path.filename() == "." || path.filename() == ".."
+             ? fs::absolute(path).lexically_normal().filename().string()
+             : path.filename().string();
+}
+
 std::string model_hash(const EngineOptions& options) {
   Sha256 hash;
   if (options.model.empty()) {

@@ -8,6 +8,9 @@
 
 namespace fastkv {
 
+/// The checkpoint directory's name, without the path to it.
+std::string model_name(const EngineOptions& options);
+
 /// SHA-256 over name, size and content of every file of the checkpoint that the engine reads. Of
 /// files above 64 MiB the content is sampled: the first and the last MiB and 62 in between, evenly
 /// spaced, so that a model of many gigabytes has its name in a moment.

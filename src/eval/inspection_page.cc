@@ -73,8 +73,8 @@ LineChart sizes_chart(const Selection& s) {
   chart.x_label = "layer";
   chart.y_label = "tokens";
   chart.y_low = 0.0;
-  Series entered{"enter the layer", {}, {}}, any{"kept by some head", {}, {}},
-      mean{"kept by a head", {}, {}};
+  Series entered{"enter the layer", {}, {}, {}}, any{"kept by some head", {}, {}, {}},
+      mean{"kept by a head", {}, {}, {}};
   for (std::size_t i = 0; i < s.layers.size(); ++i) {
     const Selection::Layer& layer = s.layers[i];
     double in = 0.0, some = 0.0, all = 0.0;
@@ -100,7 +100,7 @@ LineChart overlap_chart(const Selection& s) {
   chart.y_label = "%";
   chart.y_low = 0.0;
   chart.y_high = 100.0;
-  Series next{"with the layer after", {}, {}}, last{"with the last layer", {}, {}};
+  Series next{"with the layer after", {}, {}, {}}, last{"with the last layer", {}, {}, {}};
   for (std::size_t i = 0; i + 1 < s.layers.size(); ++i) {
     const auto x = static_cast<double>(i);
     next.points.emplace_back(x, 100 * overlap(s.layers[i], s.layers[i + 1]));

@@ -83,7 +83,7 @@ std::optional<LineChart> context_chart(const Summary& s) {
   chart.y_low = 0.0;
   chart.y_high = 100.0;
   for (std::size_t i = 0; i < s.configurations.size(); ++i) {
-    Series series{s.configurations[i].label, {}, {}};
+    Series series{s.configurations[i].label, {}, {}, s.configurations[i].method};
     for (const std::int64_t context : s.contexts) {
       const CellSummary* cell = s.find(i, context);
       if (!cell) continue;

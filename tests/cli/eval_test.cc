@@ -213,6 +213,31 @@ TEST_F(Eval, LongBenchNeedsWhatItsScoresNeedBeforeTheWork) {
                  "jieba");
 }
 
+TEST_F(Eval, CalibrationIsReadByTheMethod) {
+  const std::string json_file = folder("tsp.json");
+  const Result r = fastkv("calibrate --samples 1 --context 400 --max-layer 2 --json " + json_file +
+                          " --picture " + folder("tsp.png"));
+  ASSERT_EQ(r.code, 0) << r.out;
+  EXPECT_NE(r.out.find("chosen"), std::string::npos) << r.out;
+  EXPECT_TRUE(read(folder("tsp.png")).starts_with("\x89PNG"));
+  const json chosen = json::parse(read(json_file));
+  const Result run = fastkv("run --prompt hello -n 1 --json --calibration " + json_file);
+  EXPECT_EQ(json::parse(run.out)["report"]["options"]["tsp_layer"], chosen["tsp_layer"]);
+  expect_refused("calibrate --max-layer 14", "outside the model");
+  expect_refused("calibrate --picture a.gif", ".svg or .png");
+  expect_refused("run --prompt a --calibration /nowhere.json", "/nowhere.json");
+}
+
+TEST_F(Eval, InspectWritesAPage) {
+  const Result r = fastkv("inspect --prompt 'One. Two. Three. Four.' --method snapkv --html " +
+                          folder("page.html"));
+  ASSERT_EQ(r.code, 0) << r.out;
+  EXPECT_TRUE(read(folder("page.html")).ends_with("</html>\n"));
+  expect_refused("inspect", "give one prompt");
+  expect_refused("inspect --prompt a --html /nowhere/page.html", "cannot be written");
+  expect_refused("inspect --prompt a --method quest", "no method 'quest'");
+}
+
 TEST_F(Eval, RefusesBadInputBeforeTheModelLoads) {
   const std::string quick = "eval ruler --task vt --out " + folder("out") + " ";
   expect_refused("eval", "needle, ruler, longbench, longbench-e, infinitebench");

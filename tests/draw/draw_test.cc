@@ -214,9 +214,12 @@ TEST(LineChart, DrawsSeriesWithErrorsAndALegend) {
                   .logarithmic_x = true,
                   .y_low = 0.0,
                   .y_high = 100.0};
-  chart.series.push_back({"full", {{4096, 100}, {8192, 99}, {16384, 98}}, {0, 1, 2}});
-  chart.series.push_back({"fastkv", {{4096, 90}, {8192, 80}, {16384, 70}}, {}});
+  chart.series.push_back({"full", {{4096, 100}, {8192, 99}, {16384, 98}}, {0, 1, 2}, ""});
+  chart.series.push_back({"fastkv", {{4096, 90}, {8192, 80}, {16384, 70}}, {}, "b"});
+  chart.series.push_back({"fastkv 20 %", {{4096, 95}, {8192, 85}, {16384, 75}}, {}, "b"});
   const std::string svg = draw_svg(chart);
+  EXPECT_EQ(count_of(svg, "stroke=\"#d65420\""), 4U) << "a group has one colour";
+  EXPECT_EQ(count_of(svg, "r=\"1.8\""), 4U) << "and its second member hollow dots";
   for (const char* label : {">RULER<", ">full<", ">fastkv<", ">4K<", ">16K<", ">100<", ">20<"})
     EXPECT_NE(svg.find(label), std::string::npos) << label;
   const Image image = decode_png(draw_png(chart, 1));
@@ -227,7 +230,7 @@ TEST(LineChart, DrawsSeriesWithErrorsAndALegend) {
 TEST(LineChart, TakesOnePointAndNone) {
   LineChart chart;
   EXPECT_NE(draw_svg(chart).find("</svg>"), std::string::npos);
-  chart.series.push_back({"one", {{5, 5}}, {}});
+  chart.series.push_back({"one", {{5, 5}}, {}, ""});
   EXPECT_NE(draw_svg(chart).find("</svg>"), std::string::npos);
   decode_png(draw_png(chart));
 }
@@ -268,7 +271,8 @@ TEST(Pictures, AreWrittenOnRequest) {
                            "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz",
                            "0123456789 .,:;!?-_+=/()[]{}<>", "%&*#@~^$\"'`|\\ \u00b1\u00d7"}) {
     const double d = 7.0 * i++;
-    chart.series.push_back({name, {{4096, 100 - d}, {8192, 96 - d}, {16384, 90 - d}}, {1, 3, 5}});
+    chart.series.push_back(
+        {name, {{4096, 100 - d}, {8192, 96 - d}, {16384, 90 - d}}, {1, 3, 5}, ""});
   }
   write("lines.png", draw_png(chart));
   write("lines.svg", draw_svg(chart));
