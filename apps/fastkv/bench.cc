@@ -1,11 +1,14 @@
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "command.h"
+#include "fastkv/draw.h"
 #include "fastkv/measure.h"
 #include "output.h"
 
@@ -23,7 +26,7 @@ struct BenchOptions {
   std::int64_t repeats = 3;
   std::int64_t warmup = 1;
   double attention_ceiling = 0;
-  std::string json, csv;
+  std::string json, csv, plot;
 
   void visit(OptionVisitor& v) {
     engine.visit(v);
@@ -37,6 +40,7 @@ struct BenchOptions {
              "TFLOP/s of the best attention known, for the floor; 0: measure ours");
     v.text("json", "FILE", json, "write every row and the setting as JSON");
     v.text("csv", "FILE", csv, "write the rows as CSV");
+    v.text("plot", "FILE", plot, "draw time against context, a line a method: .svg or .png");
   }
 };
 
@@ -244,6 +248,33 @@ Table to_table(const std::vector<Row>& rows, What what) {
   return table;
 }
 
+/// Time against context: of the prompt, or of a step where only decode was measured.
+LineChart to_chart(const std::vector<Row>& rows, What what, const ModelInfo& model) {
+  const bool steps = what == What::decode;
+  LineChart chart;
+  chart.title = fmt::format("{}: {}", model.name, steps ? "one token after a prompt" : "prefill");
+  chart.subtitle = model.device + ", " + model.dtype;
+  chart.x_label = "prompt tokens";
+  chart.y_label = steps ? "milliseconds" : "seconds";
+  chart.logarithmic_x = true;
+  chart.y_low = 0.0;
+  for (const Row& row : rows) {
+    if (!steps && row.batch != rows.front().batch) continue;  // the prompts are the same
+    const std::string name = steps && row.batch > 1
+                                 ? fmt::format("{}, {} sequences", row.method, row.batch)
+                                 : row.method;
+    auto line = std::find_if(chart.series.begin(), chart.series.end(),
+                             [&](const Series& series) { return series.name == name; });
+    if (line == chart.series.end()) {
+      chart.series.push_back({.name = name, .points = {}, .errors = {}, .group = {}});
+      line = std::prev(chart.series.end());
+    }
+    line->points.emplace_back(static_cast<double>(row.context),
+                              steps ? 1e3 * row.step : row.prefill);
+  }
+  return chart;
+}
+
 /// Where the time of one prefill goes, by operation.
 void print_profile(Engine& engine, const Ceilings& ceilings, const MethodChoice& method,
                    std::int64_t context) {
@@ -281,7 +312,9 @@ int run(std::span<const std::string> arguments) {
   const What what = parse_what(read_arguments(arguments, o, "bench", &method_options));
   const std::vector<std::int64_t> contexts = split_numbers(o.context, "context");
   const std::vector<std::int64_t> batches = split_numbers(o.batch, "batch");
-  for (const std::string& file : {o.json, o.csv}) {
+  if (!o.plot.empty() && !o.plot.ends_with(".svg") && !o.plot.ends_with(".png"))
+    throw Error(fmt::format("--plot needs a name that ends in .svg or .png, not '{}'", o.plot));
+  for (const std::string& file : {o.json, o.csv, o.plot}) {
     if (!file.empty()) check_writable(file);
   }
   use_bundled_model(o.engine);
@@ -334,7 +367,10 @@ int run(std::span<const std::string> arguments) {
   }
   fmt::print("{}", to_table(rows, what).text());
 
-  Json result = {{"model", engine.info().name},
+  const std::time_t now = std::time(nullptr);
+  Json result = {{"date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now))},
+                 {"command", fmt::format("fastkv bench {}", fmt::join(arguments, " "))},
+                 {"model", engine.info().name},
                  {"device", engine.info().device},
                  {"dtype", engine.info().dtype},
                  {"gemm_flops", bench.ceilings().gemm_flops},
@@ -345,6 +381,10 @@ int run(std::span<const std::string> arguments) {
   for (const Row& row : rows) result["rows"].push_back(to_json(row));
   if (!o.json.empty()) write_file(o.json, result.dump(1) + "\n");
   if (!o.csv.empty()) write_file(o.csv, to_csv(rows));
+  if (!o.plot.empty()) {
+    const LineChart chart = to_chart(rows, what, engine.info());
+    write_file(o.plot, o.plot.ends_with(".svg") ? draw_svg(chart) : draw_png(chart));
+  }
   return 0;
 }
 

@@ -9,6 +9,8 @@
 namespace fastkv {
 namespace {
 
+constexpr DType hidden_type = DType::f32;
+
 /// The tokens that are on their way through the layers. Shrinks where a method lets only some go
 /// on.
 struct Rows {
@@ -56,7 +58,7 @@ Rows start_rows(const Model& model, Device& device, const Input& input) {
   Rows rows;
   rows.segments.push_back({.first_row = 0, .rows = n, .cached = {}});
   rows.ids = device.empty(DType::i32, {n});
-  rows.x = device.empty(device.activation_type(), {n, model.config.hidden_size});
+  rows.x = device.empty(hidden_type, {n, model.config.hidden_size});
   rows.positions = device.empty(DType::i32, {n});
   device.upload(input.ids.data(), rows.ids);
   device.upload(counted_from(input.cache.next_position, n).data(), rows.positions);
@@ -84,7 +86,7 @@ void restart(const Model& model, Device& device, Rows& rows, const View& chosen)
   Tensor ids = device.empty(DType::i32, {n});
   device.gather_rows(rows.ids, flat, ids);
   rows.ids = std::move(ids);
-  rows.x = device.empty(device.activation_type(), {n, model.config.hidden_size});
+  rows.x = device.empty(hidden_type, {n, model.config.hidden_size});
   rows.positions = device.empty(DType::i32, {n});
   device.upload(counted_from(0, n).data(), rows.positions);
   device.embed(rows.ids, model.weights.embedding, rows.x);
@@ -98,15 +100,16 @@ void in_chunks(std::int64_t rows, std::int64_t chunk, const Work& work) {
     work(first, std::min(chunk, rows - first));
 }
 
-/// The queries, keys and values of a layer, after rotary embedding.
+/// The queries, keys and values of a layer.
 struct Projected {
   View q;  // (n, Hq, D)
   View k;  // (n, Hkv, D)
   View v;  // (n, Hkv, D)
 };
 
+/// With `rotate`, queries and keys get their rotary embedding.
 Projected project(const Model& model, Device& device, std::int64_t layer, const Rows& rows,
-                  const Scratch& scratch) {
+                  const Scratch& scratch, bool rotate) {
   const ModelConfig& c = model.config;
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   const View qkv = scratch.qkv.view().slice(0, rows.count());
@@ -120,9 +123,10 @@ Projected project(const Model& model, Device& device, std::int64_t layer, const 
       .q = qkv.heads(0, c.query_heads, c.head_dim),
       .k = qkv.heads(c.query_heads * c.head_dim, c.kv_heads, c.head_dim),
       .v = qkv.heads((c.query_heads + c.kv_heads) * c.head_dim, c.kv_heads, c.head_dim)};
-  // Keys lie behind queries and turn alike.
-  device.rope(qkv.heads(0, c.query_heads + c.kv_heads, c.head_dim), rows.positions,
-              model.weights.rope_frequencies);
+  if (rotate) {  // keys lie behind queries and turn alike
+    device.rope(qkv.heads(0, c.query_heads + c.kv_heads, c.head_dim), rows.positions,
+                model.weights.rope_frequencies);
+  }
   return p;
 }
 
@@ -136,7 +140,8 @@ AttentionArgs attention_args(const Model& model, std::int64_t layer, const Rows&
           .layout = layout,
           .sliding_window = model.config.sliding_window[static_cast<std::size_t>(layer)],
           .out = scratch.attended.view().slice(0, rows.count()),
-          .log_sum_exp = {}};
+          .log_sum_exp = {},
+          .rope_frequencies = {}};
 }
 
 /// What attention gave joins the hidden states.
@@ -196,15 +201,14 @@ void head(const Model& model, Device& device, const View& x, const View& logits,
 
 std::size_t prefill_bytes(const ModelConfig& c, const Device& device, const PageLayout& layout,
                           const Method& method, std::int64_t tokens) {
-  // As in start_rows() and make_scratch(), and a second copy of some hidden states where only some
-  // go on.
+  // As in start_rows() and make_scratch(). Where tokens stay behind there is room by then.
   const std::int64_t chunk = std::min(tokens, device.row_chunk());
+  const auto activation = static_cast<std::int64_t>(size_of(device.activation_type()));
+  const auto hidden = static_cast<std::int64_t>(size_of(hidden_type));
   const std::int64_t per_token =
-      c.hidden_size + c.hidden_size / 4 + c.qkv_rows() + c.query_heads * c.head_dim;
-  const auto activations =
-      static_cast<std::size_t>(tokens * per_token +
-                               chunk * (c.hidden_size + 3 * c.intermediate_size)) *
-      size_of(device.activation_type());
+      c.hidden_size * hidden + (c.qkv_rows() + c.query_heads * c.head_dim) * activation;
+  const auto activations = static_cast<std::size_t>(
+      tokens * per_token + chunk * (c.hidden_size + 3 * c.intermediate_size) * activation);
   const auto indices =
       static_cast<std::size_t>(tokens * (3 + 3 * c.query_heads)) * sizeof(std::int32_t);
   const auto entries = static_cast<std::size_t>(kept_entries(c, method, tokens));
@@ -218,12 +222,20 @@ Tensor forward(const Model& model, Device& device, const Input& input, const Pag
   const ModelConfig& c = model.config;
   SequenceCache& cache = input.cache;
   Rows rows = start_rows(model, device, input);
-  const Scratch scratch = make_scratch(c, device, rows.count(), method != nullptr);
+  Scratch scratch = make_scratch(c, device, rows.count(), method != nullptr);
+  // Where many tokens stay behind, the buffers for all of them are given back first: this is when
+  // two copies of hidden states exist.
+  const auto shrink = [&](std::int64_t tokens, const auto& move_rows) {
+    const bool much = 4 * tokens <= 3 * scratch.qkv.shape()[0];
+    if (much) scratch = {};
+    move_rows();
+    if (much) scratch = make_scratch(c, device, tokens, true);
+  };
   LayerContext at{.prompt_tokens = rows.count()};
 
   for (at.layer = 0; at.layer < c.layers; ++at.layer) {
     at.tokens = rows.count();
-    const Projected p = project(model, device, at.layer, rows, scratch);
+    const Projected p = project(model, device, at.layer, rows, scratch, true);
 
     View log_sum_exp;
     if (method && method->needs_log_sum_exp(at))
@@ -237,7 +249,7 @@ Tensor forward(const Model& model, Device& device, const Input& input, const Pag
     if (go_on && go_on->restart) {
       selection = select(*method, layer);
       if (hooks.layer_done) hooks.layer_done({at, selection, rows.positions});
-      restart(model, device, rows, selection.going_on);
+      shrink(go_on->tokens, [&] { restart(model, device, rows, selection.going_on); });
       at = {.layer = -1, .prompt_tokens = rows.count(), .pass = at.pass + 1};
       continue;
     }
@@ -274,7 +286,9 @@ Tensor forward(const Model& model, Device& device, const Input& input, const Pag
 
     // The tokens that go on.
     if (method && hooks.layer_done) hooks.layer_done({at, selection, rows.positions});
-    if (selection.go_on) keep_rows(device, rows, selection.going_on);
+    if (selection.go_on) {
+      shrink(selection.go_on->tokens, [&] { keep_rows(device, rows, selection.going_on); });
+    }
     if (hooks.progress)
       hooks.progress(static_cast<double>(at.layer + 1) / static_cast<double>(c.layers));
   }
@@ -295,7 +309,7 @@ struct Decoder::State {
   void issue() const {
     device.embed(rows.ids, model.weights.embedding, rows.x);
     for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
-      const Projected p = project(model, device, layer, rows, scratch);
+      const Projected p = project(model, device, layer, rows, scratch, false);
       for (std::size_t i = 0; i < caches.size(); ++i)
         rows.segments[i].cached = caches[i]->layer(layer);
       std::vector<Device::StoreArgs> stores;
@@ -308,7 +322,9 @@ struct Decoder::State {
                           .count = 1,
                           .cache = caches[i]->layer(layer)});
       }
-      device.attention_and_store(attention_args(model, layer, rows, p, scratch, layout), stores);
+      AttentionArgs attention = attention_args(model, layer, rows, p, scratch, layout);
+      attention.rope_frequencies = model.weights.rope_frequencies;
+      device.attention_and_store(attention, stores);
       project_out(model, device, layer, rows, scratch);
       mlp(model, device, layer, rows, scratch);
     }
@@ -335,7 +351,7 @@ Decoder::Decoder(const Model& model, Device& device, const PageLayout& layout,
   State& s = *state_;
   const auto n = static_cast<std::int64_t>(s.caches.size());
   s.rows.ids = device.empty(DType::i32, {n});
-  s.rows.x = device.empty(device.activation_type(), {n, model.config.hidden_size});
+  s.rows.x = device.empty(hidden_type, {n, model.config.hidden_size});
   s.rows.positions = device.empty(DType::i32, {n});
   for (std::int64_t i = 0; i < n; ++i)
     s.rows.segments.push_back({.first_row = i, .rows = 1, .cached = {}});

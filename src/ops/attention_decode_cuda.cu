@@ -14,7 +14,7 @@
 namespace fastkv::cuda {
 namespace {
 
-constexpr int warps = 4;
+constexpr int warps = 8;
 constexpr int block_entries = 16;  // that a warp takes at a time
 constexpr int stages = 3;
 constexpr int max_queries = 16;  // that share a cached head
@@ -36,8 +36,9 @@ struct Params {
   int cached_per_kv;  // cached heads of a KV head
   int page_tokens;
   std::int64_t window;
-  bool append;  // store the row's key and value
-  float scale;  // log2(e) / sqrt(D)
+  bool append;               // store the row's key and value
+  const float* frequencies;  // (D / 2): rotate query and key first; null: they are rotated
+  float scale;               // log2(e) / sqrt(D)
 };
 
 __device__ unsigned shared_address(const void* p) {
@@ -76,6 +77,15 @@ __device__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, uns
 __device__ unsigned pack(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const unsigned*>(&pair);
+}
+
+/// A pair of bfloat16 dimensions and the pair half a head further, turned by their angles.
+__device__ void rotate(unsigned& low, unsigned& high, const float2 (&turn)[2]) {
+  const float2 a = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&low));
+  const float2 b = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&high));
+  // turn: (cosine, sine)
+  low = pack(a.x * turn[0].x - b.x * turn[0].y, a.y * turn[1].x - b.y * turn[1].y);
+  high = pack(b.x * turn[0].x + a.x * turn[0].y, b.y * turn[1].x + a.y * turn[1].y);
 }
 
 /// The first entry whose position is at least `oldest`; the lanes of a warp search together.
@@ -197,7 +207,7 @@ template <int dim>
 constexpr int shared_bytes = warps* stages* stage_bytes<dim>;
 
 template <int dim, bool wide>
-__global__ void __launch_bounds__(warps * 32, 2)
+__global__ void __launch_bounds__(warps * 32, 1)
     attend_steps_kernel(const Params p, const Group group) {
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ bool is_last;
@@ -266,6 +276,30 @@ __global__ void __launch_bounds__(warps * 32, 2)
 
   Softmax<dim, wide> softmax;
   for (int i = 0; i < stages - 1; ++i) fetch(begin + i);
+  // Angles need the position alone, so they need not wait. Query columns of this thread: those of
+  // its matrix fragments, below half a head.
+  float2 turn[dim / 32][2][2] = {};
+  float2 key_turn[2] = {};  // of this lane's pair of the row's own key
+  if (p.frequencies) {
+    const auto position = static_cast<float>(p.positions[row]);
+    const auto angle = [&](int d) {
+      float sine, cosine;
+      sincosf(position * p.frequencies[d], &sine, &cosine);
+      return make_float2(cosine, sine);
+    };
+#pragma unroll
+    for (int i = 0; i < dim / 32; ++i) {
+      const int column = i * 16 + lane % 4 * 2;
+      for (int j = 0; j < 2; ++j) {
+        turn[i][0][j] = angle(column + j);
+        turn[i][1][j] = angle(column + 8 + j);
+      }
+    }
+    if (worker == 0 && 2 * lane < dim / 2) {
+      key_turn[0] = angle(2 * lane);
+      key_turn[1] = angle(2 * lane + 1);
+    }
+  }
   wait_for_inputs();
   unsigned q[dim / 16][4];
   {
@@ -282,6 +316,16 @@ __global__ void __launch_bounds__(warps * 32, 2)
       q[i][1] = wide ? pair(lane / 4 + 8, column) : 0;
       q[i][2] = pair(lane / 4, column + 8);
       q[i][3] = wide ? pair(lane / 4 + 8, column + 8) : 0;
+    }
+    if (p.frequencies) {
+#pragma unroll
+      for (int i = 0; i < dim / 32; ++i) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          rotate(q[i][2 * j], q[i + dim / 32][2 * j], turn[i][j]);
+          if (wide) rotate(q[i][2 * j + 1], q[i + dim / 32][2 * j + 1], turn[i][j]);
+        }
+      }
     }
   }
 
@@ -313,6 +357,11 @@ __global__ void __launch_bounds__(warps * 32, 2)
       reinterpret_cast<uint4*>(to)[i - piece + (piece ^ (entry & 7))] = data;
     }
     __syncwarp();
+    auto* staged_key = reinterpret_cast<unsigned*>(to);  // entry 0 is not swizzled
+    auto* staged_value = staged_key + values_behind / 4;
+    if (p.frequencies && 2 * lane < dim / 2)
+      rotate(staged_key[lane], staged_key[lane + dim / 4], key_turn);
+    __syncwarp();
     softmax.add(q, ring, ring + values_behind, 0, 1, p.scale, lane);
     if (p.append) {
       std::byte* page = pages[length / p.page_tokens];
@@ -322,7 +371,7 @@ __global__ void __launch_bounds__(warps * 32, 2)
         const int piece = i % pieces;
         auto* at = i < pieces ? keys : keys + std::int64_t{p.page_tokens} * dim;
         reinterpret_cast<uint4*>(at)[piece] =
-            reinterpret_cast<const uint4*>(i < pieces ? k : v)[piece];
+            reinterpret_cast<const uint4*>(i < pieces ? staged_key : staged_value)[piece];
       }
       if (lane == 0) {
         reinterpret_cast<std::int32_t*>(page + std::int64_t{4} * p.page_tokens * dim)[slot] =
@@ -460,13 +509,15 @@ void attend_steps(const AttentionArgs& a, std::span<const AttentionSegment> segm
                  .page_tokens = static_cast<int>(a.layout.page_tokens),
                  .window = a.sliding_window,
                  .append = append,
+                 .frequencies = static_cast<const float*>(a.rope_frequencies.data),
                  .scale = 1.44269504088896F / sqrtf(static_cast<float>(dim))};
-  // Two blocks a multiprocessor fill it (shared memory); a block should have 64 entries at least,
-  // and its share of the workspace.
+  // One block a multiprocessor fills it (shared memory; two where heads are small); a block should
+  // have 128 entries at least, and its share of the workspace.
   const auto units = static_cast<std::int64_t>(segments.size()) * heads;
   assert(units <= workspace.ticket_count);
-  std::int64_t splits = std::max<std::int64_t>(1, 2 * workspace.multiprocessors / units);
-  splits = std::min(splits, std::max<std::int64_t>(1, capacity * a.layout.page_tokens / 64));
+  std::int64_t splits =
+      std::max<std::int64_t>(1, (dim == 64 ? 2 : 1) * workspace.multiprocessors / units);
+  splits = std::min(splits, std::max<std::int64_t>(1, capacity * a.layout.page_tokens / 128));
   splits = std::min(splits, workspace.partial_count / (units * queries * (dim + 2)));
   splits = std::max<std::int64_t>(splits, 1);
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(heads),

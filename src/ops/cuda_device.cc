@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
 #include "core/error.h"
 #include "ops/cuda_support.h"
@@ -27,7 +28,7 @@ void refuse(const std::string& sentence) { fail("{}", sentence); }
 namespace {
 
 constexpr std::size_t blas_workspace_bytes = std::size_t{32} << 20;
-constexpr std::size_t decode_partial_bytes = std::size_t{64} << 20;
+constexpr std::size_t decode_partial_bytes = std::size_t{16} << 20;
 constexpr std::int64_t decode_ticket_count = 16384;
 
 class CudaTimeStamp final : public TimeStamp {
@@ -113,6 +114,9 @@ CudaDevice::CudaDevice(const CudaOptions& options)
   description_ = fmt::format("CUDA, {}, compute capability {}.{}, {:.0f} GiB", properties.name,
                              properties.major, properties.minor,
                              static_cast<double>(properties.totalGlobalMem) / 0x1p30);
+  FASTKV_CUDA(cudaMallocHost(reinterpret_cast<void**>(&staging_),
+                             static_cast<std::size_t>(staging_slot * (staging_slots + 1))));
+  downloaded_ = staging_ + staging_slot * staging_slots;
   if (cublasLtCreate(&blas_) != CUBLAS_STATUS_SUCCESS) fail("cuBLASLt could not be started");
   blas_workspace_ = empty(DType::f32, {static_cast<std::int64_t>(blas_workspace_bytes / 4)});
   decode_partials_ = empty(DType::f32, {static_cast<std::int64_t>(decode_partial_bytes / 4)});
@@ -123,6 +127,7 @@ CudaDevice::CudaDevice(const CudaOptions& options)
 CudaDevice::~CudaDevice() {
   (void)cudaStreamSynchronize(stream());
   if (blas_) (void)cublasLtDestroy(blas_);
+  if (staging_) (void)cudaFreeHost(staging_);
 }
 
 std::size_t CudaDevice::free_memory() const {
@@ -155,9 +160,27 @@ Tensor CudaDevice::empty(DType type, Shape shape) {
   });
 }
 
+bool CudaDevice::is_small(const View& view) {
+  const auto bytes = static_cast<std::int64_t>(row_bytes(view)) * view.rows();
+  return bytes <= staging_slot &&
+         view.row_stride * view.rows() * static_cast<std::int64_t>(size_of(view.type)) == bytes;
+}
+
 void CudaDevice::upload(const void* host, const View& to) {
   const std::size_t width = row_bytes(to);
   if (width == 0) return;
+  if (is_small(to)) {
+    // Small copies from pinned memory neither wait nor make the device wait.
+    const std::size_t bytes = static_cast<std::size_t>(to.rows()) * width;
+    if (staging_next_ == staging_slots) {
+      synchronize();  // before slots are used again
+      staging_next_ = 0;
+    }
+    std::byte* slot = staging_ + static_cast<std::ptrdiff_t>(staging_slot) * staging_next_++;
+    std::memcpy(slot, host, bytes);
+    FASTKV_CUDA(cudaMemcpyAsync(to.data, slot, bytes, cudaMemcpyHostToDevice, stream()));
+    return;
+  }
   const std::size_t pitch = static_cast<std::size_t>(to.row_stride) * size_of(to.type);
   const auto rows = static_cast<std::size_t>(to.rows());
   if (pitch == width || rows == 1) {
@@ -171,6 +194,13 @@ void CudaDevice::upload(const void* host, const View& to) {
 void CudaDevice::download(const View& from, void* host) {
   const std::size_t width = row_bytes(from);
   if (width == 0) return;
+  if (is_small(from)) {
+    const std::size_t bytes = static_cast<std::size_t>(from.rows()) * width;
+    FASTKV_CUDA(cudaMemcpyAsync(downloaded_, from.data, bytes, cudaMemcpyDeviceToHost, stream()));
+    synchronize();
+    std::memcpy(host, downloaded_, bytes);
+    return;
+  }
   const std::size_t pitch = static_cast<std::size_t>(from.row_stride) * size_of(from.type);
   FASTKV_CUDA(cudaMemcpy2DAsync(host, width, from.data, std::max(pitch, width), width,
                                 static_cast<std::size_t>(from.rows()), cudaMemcpyDeviceToHost,
@@ -178,7 +208,10 @@ void CudaDevice::download(const View& from, void* host) {
   synchronize();
 }
 
-void CudaDevice::synchronize() { FASTKV_CUDA(cudaStreamSynchronize(stream())); }
+void CudaDevice::synchronize() {
+  FASTKV_CUDA(cudaStreamSynchronize(stream()));
+  staging_next_ = 0;
+}
 
 std::unique_ptr<TimeStamp> CudaDevice::now() { return std::make_unique<CudaTimeStamp>(stream()); }
 
@@ -207,7 +240,7 @@ std::unique_ptr<Recording> CudaDevice::record(std::function<void()> work) {
 
 void CudaDevice::norm_linear(const View& x, const View& norm, float epsilon, const Matrix& weight,
                              const View& out, const View& scratch) {
-  if (cuda::few_rows_product_fits(x, weight, out) && cuda::few_rows_norm_fits(x)) {
+  if (cuda::few_rows_product_fits(x, weight, out, true)) {
     cuda::few_rows_product({.x = x,
                             .weight = weight.part[0],
                             .out = out,
@@ -223,8 +256,7 @@ void CudaDevice::norm_linear(const View& x, const View& norm, float epsilon, con
 void CudaDevice::norm_gated_linear(const View& x, const View& norm, float epsilon,
                                    const Matrix& weight, const View& out, const View& scratch,
                                    const View& gate_up) {
-  if (cuda::few_rows_product_fits(x, weight, out) && cuda::few_rows_norm_fits(x) &&
-      out.shape[1] % 8 == 0) {
+  if (cuda::few_rows_product_fits(x, weight, out, true) && out.shape[1] % 8 == 0) {
     cuda::few_rows_product({.x = x,
                             .weight = weight.part[0],
                             .out = out,

@@ -85,6 +85,9 @@ class CudaDevice final : public Device {
   /// Attends one-row segments that the fast kernel can take (attention_steps_fit()).
   void attend_steps(const AttentionArgs& args, std::vector<AttentionSegment> steps, bool append);
 
+  /// Contiguous and small enough for a slot of pinned memory.
+  static bool is_small(const View& view);
+
   bool hopper() const { return capability_ == 90; }
   cudaStream_t stream() const { return memory_->stream; }
 
@@ -94,6 +97,12 @@ class CudaDevice final : public Device {
   int multiprocessors_ = 0;
   std::string description_;
   bool recording_ = false;
+
+  static constexpr std::int64_t staging_slot = 4096;  // bytes
+  static constexpr int staging_slots = 512;
+  std::byte* staging_ = nullptr;     // pinned: slots for small uploads
+  std::byte* downloaded_ = nullptr;  // and one for small downloads
+  int staging_next_ = 0;
 
   cublasLtHandle_t blas_ = nullptr;
   Tensor blas_workspace_;

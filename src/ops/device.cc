@@ -16,6 +16,10 @@ void Device::norm_gated_linear(const View& x, const View& norm, float epsilon, c
 }
 
 void Device::attention_and_store(const AttentionArgs& args, std::span<const StoreArgs> stores) {
+  if (args.rope_frequencies) {
+    rope(args.q, args.positions, args.rope_frequencies);
+    rope(args.k, args.positions, args.rope_frequencies);
+  }
   attention(args);
   store(stores, args.layout);
 }

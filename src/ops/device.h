@@ -61,7 +61,9 @@ struct AttentionArgs {
   PageLayout layout;                // of the cached heads
   std::int64_t sliding_window = 0;  // a query at position p sees positions > p - window; 0: all
   View out;                         // (n, Hq * D)
-  View log_sum_exp;  // (n, Hq) float32, optional: log of each row's softmax denominator
+  View log_sum_exp;            // (n, Hq) float32, optional: log of each row's softmax denominator
+  View rope_frequencies = {};  // (D / 2) float32, for attention_and_store() only: q and k are not
+                               // rotated yet, and may be afterwards
 };
 
 /// Sums of attention probabilities over the last `rows` queries of a fresh prompt:
@@ -107,7 +109,8 @@ struct DeviceCeilings {
 /// specification; other devices are compared with it. Callers pass shapes that fit (checked by
 /// assertions only), because every border above this one has checked the user's input.
 ///
-/// Activations are of activation_type(); weights may be stored in any floating type. Operations
+/// Activations are of activation_type(), hidden states, to which every layer adds, always float32:
+/// sums of many layers would suffer in less. Weights may be stored in any floating type. Operations
 /// are issued in order; results are ready for the host after download() or synchronize().
 /// Results do not depend on the number of threads.
 class Device {
@@ -139,18 +142,19 @@ class Device {
   /// Issues `work`, which must neither allocate nor wait nor download, and keeps it for later.
   virtual std::unique_ptr<Recording> record(std::function<void()> work) = 0;
 
-  /// out[i] = table[ids[i]].  ids (n) int32, table (V, H), out (n, H)
+  /// out[i] = table[ids[i]].  ids (n) int32, table (V, H), out (n, H) float32
   virtual void embed(const View& ids, const View& table, const View& out) = 0;
-  /// out = x / rms(x) * weight.  x (n, H), weight (H) float32, out (n, H)
+  /// out = x / rms(x) * weight.  x (n, H) float32 or as out, weight (H) float32, out (n, H)
   virtual void rms_norm(const View& x, const View& weight, float epsilon, const View& out) = 0;
-  /// out = x * weight^T, or out += x * weight^T.  x (n, K), weight (M, K), out (n, M)
+  /// out = x * weight^T, or out += x * weight^T.
+  /// x (n, K), weight (M, K), out (n, M) float32 or as x
   enum class Store { overwrite, accumulate };
   virtual void linear(const View& x, const Matrix& weight, const View& out, Store store) = 0;
-  /// out = (x / rms(x) * norm) * weight^T.  scratch: as x, may be overwritten
+  /// out = (x / rms(x) * norm) * weight^T.  scratch (n, K), may be overwritten
   virtual void norm_linear(const View& x, const View& norm, float epsilon, const Matrix& weight,
                            const View& out, const View& scratch);
   /// The first half of an MLP: out = silu(gate) * up, both from the normalised x.
-  /// weight (2 I, K), out (n, I), scratch as x, gate_up (n, 2 I): may be overwritten
+  /// weight (2 I, K), out (n, I), scratch (n, K) and gate_up (n, 2 I): may be overwritten
   virtual void norm_gated_linear(const View& x, const View& norm, float epsilon,
                                  const Matrix& weight, const View& out, const View& scratch,
                                  const View& gate_up);
@@ -178,8 +182,8 @@ class Device {
   };
   virtual void store(std::span<const StoreArgs> sequences, const PageLayout& layout) = 0;
 
-  /// attention(), then store(): a step of decoding, in which each segment has one row and each row
-  /// is stored.
+  /// rope() where the frequencies are given, attention(), then store(): a step of decoding, in
+  /// which each segment has one row and each row is stored.
   virtual void attention_and_store(const AttentionArgs& args, std::span<const StoreArgs> stores);
 
   virtual void column_sums(const ColumnSumArgs& args) = 0;

@@ -14,14 +14,23 @@ using cuda::to_float;
 
 /// Eight consecutive numbers, in one access where the type and alignment allow it.
 template <class T>
-struct Eight {
+struct Eight;
+template <>
+struct Eight<float> {
   float value[8];
 
-  __device__ void load(const T* from) {
-    for (int i = 0; i < 8; ++i) value[i] = to_float(from[i]);
+  __device__ void load(const float* from) {
+    if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0) {
+      const float4 low = reinterpret_cast<const float4*>(from)[0];
+      const float4 high = reinterpret_cast<const float4*>(from)[1];
+      value[0] = low.x, value[1] = low.y, value[2] = low.z, value[3] = low.w;
+      value[4] = high.x, value[5] = high.y, value[6] = high.z, value[7] = high.w;
+    } else {
+      for (int i = 0; i < 8; ++i) value[i] = from[i];
+    }
   }
-  __device__ void store(T* to) const {
-    for (int i = 0; i < 8; ++i) to[i] = from_float<T>(value[i]);
+  __device__ void store(float* to) const {
+    for (int i = 0; i < 8; ++i) to[i] = value[i];
   }
 };
 template <>
@@ -55,10 +64,10 @@ struct Eight<__nv_bfloat16> {
 
 constexpr int norm_threads = 256;
 
-template <class T>
+template <class In, class Out>
 __global__ void __launch_bounds__(norm_threads)
-    rms_norm_kernel(const T* x, std::int64_t x_stride, const float* weight, float epsilon, T* out,
-                    std::int64_t out_stride, std::int64_t width) {
+    rms_norm_kernel(const In* x, std::int64_t x_stride, const float* weight, float epsilon,
+                    Out* out, std::int64_t out_stride, std::int64_t width) {
   __shared__ float scratch[32];
   cuda::let_next_start();
   cuda::wait_for_inputs();
@@ -67,7 +76,7 @@ __global__ void __launch_bounds__(norm_threads)
   const std::int64_t whole = width / 8 * 8;
   float squares = 0;
   for (std::int64_t i = threadIdx.x * 8; i < whole; i += norm_threads * 8) {
-    Eight<T> e;
+    Eight<In> e;
     e.load(x + i);
     for (float v : e.value) squares += v * v;
   }
@@ -76,13 +85,14 @@ __global__ void __launch_bounds__(norm_threads)
   const float scale =
       rsqrtf(cuda::block_sum(squares, scratch) / static_cast<float>(width) + epsilon);
   for (std::int64_t i = threadIdx.x * 8; i < whole; i += norm_threads * 8) {
-    Eight<T> e;
+    Eight<In> e;
+    Eight<Out> normed;
     e.load(x + i);
-    for (int j = 0; j < 8; ++j) e.value[j] = e.value[j] * scale * weight[i + j];
-    e.store(out + i);
+    for (int j = 0; j < 8; ++j) normed.value[j] = e.value[j] * scale * weight[i + j];
+    normed.store(out + i);
   }
   for (std::int64_t i = whole + threadIdx.x; i < width; i += norm_threads)
-    out[i] = from_float<T>(to_float(x[i]) * scale * weight[i]);
+    out[i] = from_float<Out>(to_float(x[i]) * scale * weight[i]);
 }
 
 template <class T>
@@ -157,11 +167,14 @@ void with_type(DType type, const Work& work) {
 
 void CudaDevice::rms_norm(const View& x, const View& weight, float epsilon, const View& out) {
   if (x.rows() == 0) return;
-  with_type(x.type, [&]<class T>(T*) {
-    cuda::launch("rms_norm_kernel", rms_norm_kernel<T>, dim3(static_cast<unsigned>(x.rows())),
-                 norm_threads, 0, stream(), true, static_cast<const T*>(x.data), x.row_stride,
-                 static_cast<const float*>(weight.data), epsilon, static_cast<T*>(out.data),
-                 out.row_stride, x.shape[1]);
+  with_type(x.type, [&]<class In>(In*) {
+    with_type(out.type, [&]<class Out>(Out*) {
+      cuda::launch("rms_norm_kernel", rms_norm_kernel<In, Out>,
+                   dim3(static_cast<unsigned>(x.rows())), norm_threads, 0, stream(), true,
+                   static_cast<const In*>(x.data), x.row_stride,
+                   static_cast<const float*>(weight.data), epsilon, static_cast<Out*>(out.data),
+                   out.row_stride, x.shape[1]);
+    });
   });
 }
 

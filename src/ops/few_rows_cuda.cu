@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cassert>
+#include <type_traits>
 
 #include "ops/cuda_support.h"
 #include "ops/few_rows_cuda.h"
@@ -17,6 +18,8 @@ namespace {
 constexpr int warps = 8;
 constexpr int tile_rows = 16;
 constexpr int max_rows = 8;
+// Two blocks share a multiprocessor, where compute capability 8.0 has 164 KB.
+constexpr std::int64_t max_staged = 70 * 1024;
 constexpr int chunk = 128;  // columns of W that a warp takes at a time
 
 __device__ void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
@@ -38,7 +41,7 @@ __device__ uint4 load_streaming(const __nv_bfloat16* from) {
 }
 
 struct Params {
-  const __nv_bfloat16* x;
+  const void* x;  // bfloat16, or X of the template where it is normalised
   const __nv_bfloat16* weight;
   void* out;
   const float* norm;
@@ -48,71 +51,69 @@ struct Params {
   float epsilon;
 };
 
-/// x normalised into shared memory, (rows, depth + 8) bfloat16: a warp a row.
-__device__ void normalise(const Params& p, __nv_bfloat16* to) {
-  const int row = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  if (row < p.rows) {
-    const __nv_bfloat16* x = p.x + row * p.x_stride;
-    float squares = 0;
-#pragma unroll 4
-    for (int k = lane * 8; k < p.depth; k += 32 * 8) {
-      const uint4 packed = *reinterpret_cast<const uint4*>(x + k);
-      const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
-      for (int i = 0; i < 4; ++i) {
-        const float2 f = __bfloat1622float2(pair[i]);
-        squares += f.x * f.x + f.y * f.y;
-      }
-    }
-    const float scale = rsqrtf(warp_sum(squares) / static_cast<float>(p.depth) + p.epsilon);
-#pragma unroll 4
-    for (int k = lane * 8; k < p.depth; k += 32 * 8) {
-      const uint4 packed = *reinterpret_cast<const uint4*>(x + k);
-      const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
-      const float4 low = *reinterpret_cast<const float4*>(p.norm + k);
-      const float4 high = *reinterpret_cast<const float4*>(p.norm + k + 4);
-      const float norm[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-      uint4 result;
-      auto* out = reinterpret_cast<__nv_bfloat162*>(&result);
-      for (int i = 0; i < 4; ++i) {
-        const float2 f = __bfloat1622float2(pair[i]);
-        out[i] = __floats2bfloat162_rn(f.x * scale * norm[2 * i], f.y * scale * norm[2 * i + 1]);
-      }
-      *reinterpret_cast<uint4*>(to + row * (p.depth + 8) + k) = result;
-    }
+/// Eight numbers of x, float32 or bfloat16, from a 16-byte border.
+__device__ void load_eight(const float* from, float (&to)[8]) {
+  const float4 low = reinterpret_cast<const float4*>(from)[0];
+  const float4 high = reinterpret_cast<const float4*>(from)[1];
+  to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
+  to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+__device__ void load_eight(const __nv_bfloat16* from, float (&to)[8]) {
+  const uint4 packed = *reinterpret_cast<const uint4*>(from);
+  const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
+  for (int i = 0; i < 4; ++i) {
+    const float2 f = __bfloat1622float2(pair[i]);
+    to[2 * i] = f.x;
+    to[2 * i + 1] = f.y;
   }
-  __syncthreads();
 }
 
-/// A single row by all threads: with one row a warp alone would take too long.
-__device__ void normalise_one(const Params& p, __nv_bfloat16* to, float* scratch) {
+/// A row of x normalised by `threads` threads, of which this is number `thread`. sum_up: adds over
+/// these threads.
+template <class X, class SumUp>
+__device__ void normalise_row(const Params& p, const X* x, __nv_bfloat16* to, int thread,
+                              int threads, const SumUp& sum_up) {
   float squares = 0;
-  for (int k = static_cast<int>(threadIdx.x) * 8; k < p.depth; k += warps * 32 * 8) {
-    const uint4 packed = *reinterpret_cast<const uint4*>(p.x + k);
-    const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
-    for (int i = 0; i < 4; ++i) {
-      const float2 f = __bfloat1622float2(pair[i]);
-      squares += f.x * f.x + f.y * f.y;
-    }
+  float value[8], norm[8];
+#pragma unroll 4
+  for (int k = thread * 8; k < p.depth; k += threads * 8) {
+    load_eight(x + k, value);
+    for (float v : value) squares += v * v;
   }
-  const float scale = rsqrtf(block_sum(squares, scratch) / static_cast<float>(p.depth) + p.epsilon);
-  for (int k = static_cast<int>(threadIdx.x) * 8; k < p.depth; k += warps * 32 * 8) {
-    const uint4 packed = *reinterpret_cast<const uint4*>(p.x + k);
-    const auto* pair = reinterpret_cast<const __nv_bfloat162*>(&packed);
+  const float scale = rsqrtf(sum_up(squares) / static_cast<float>(p.depth) + p.epsilon);
+#pragma unroll 4
+  for (int k = thread * 8; k < p.depth; k += threads * 8) {
+    load_eight(x + k, value);
+    load_eight(p.norm + k, norm);
     uint4 result;
     auto* out = reinterpret_cast<__nv_bfloat162*>(&result);
     for (int i = 0; i < 4; ++i) {
-      const float2 f = __bfloat1622float2(pair[i]);
-      out[i] = __floats2bfloat162_rn(f.x * scale * p.norm[k + 2 * i],
-                                     f.y * scale * p.norm[k + 2 * i + 1]);
+      out[i] = __floats2bfloat162_rn(value[2 * i] * scale * norm[2 * i],
+                                     value[2 * i + 1] * scale * norm[2 * i + 1]);
     }
     *reinterpret_cast<uint4*>(to + k) = result;
+  }
+}
+
+/// x normalised into shared memory, (rows, depth + 8) bfloat16: a warp a row, but a single row by
+/// all threads, as a warp alone would take too long.
+template <class X>
+__device__ void normalise(const Params& p, __nv_bfloat16* to, float* scratch) {
+  const auto* x = static_cast<const X*>(p.x);
+  if (p.rows == 1) {
+    normalise_row(p, x, to, static_cast<int>(threadIdx.x), warps * 32,
+                  [&](float sum) { return block_sum(sum, scratch); });
+  } else if (const int row = static_cast<int>(threadIdx.x) / 32; row < p.rows) {
+    normalise_row(p, x + row * p.x_stride, to + row * (p.depth + 8),
+                  static_cast<int>(threadIdx.x) % 32, 32, [](float sum) { return warp_sum(sum); });
   }
   __syncthreads();
 }
 
-template <FewRows kind, bool normed, class Out>
+/// X: float or bfloat16 where x is normalised first, else void.
+template <FewRows kind, class X, class Out>
 __global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p) {
+  constexpr bool normed = !std::is_void_v<X>;
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ float sums[2][warps][tile_rows][max_rows + 1];
   __shared__ float scratch[32];
@@ -155,15 +156,13 @@ __global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p)
   load_next();  // weights do not depend on the kernels before this one
   wait_for_inputs();
 
-  const __nv_bfloat16* x = p.x + group * p.x_stride + column * 8;
-  if (normed) {
+  const __nv_bfloat16* x;
+  if constexpr (normed) {
     auto* staged = reinterpret_cast<__nv_bfloat16*>(shared);
-    if (p.rows == 1) {
-      normalise_one(p, staged, scratch);
-    } else {
-      normalise(p, staged);
-    }
+    normalise<X>(p, staged, scratch);
     x = staged + group * (p.depth + 8) + column * 8;
+  } else {
+    x = static_cast<const __nv_bfloat16*>(p.x) + group * p.x_stride + column * 8;
   }
   const bool has_row = group < p.rows;
   int buffer = 0;
@@ -222,7 +221,7 @@ __global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p)
   }
 }
 
-template <FewRows kind, bool normed, class Out>
+template <FewRows kind, class X, class Out>
 void start(const Params& p, cudaStream_t stream) {
   static const int multiprocessors = [] {
     int device = 0, count = 0;
@@ -230,20 +229,23 @@ void start(const Params& p, cudaStream_t stream) {
     FASTKV_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
     return count;
   }();
-  const std::size_t shared =
-      normed ? static_cast<std::size_t>(p.rows) * static_cast<std::size_t>(p.depth + 8) * 2 : 0;
-  if (shared > 32 * 1024) allow_shared(few_rows_kernel<kind, normed, Out>, shared);
-  const unsigned blocks = static_cast<unsigned>(std::min(p.tiles, 2 * multiprocessors));
-  launch("few_rows_kernel", few_rows_kernel<kind, normed, Out>, dim3(blocks), warps * 32, shared,
-         stream, true, p);
+  const std::size_t shared = std::is_void_v<X> ? 0
+                                               : static_cast<std::size_t>(p.rows) *
+                                                     static_cast<std::size_t>(p.depth + 8) * 2;
+  if (shared > 32 * 1024) allow_shared(few_rows_kernel<kind, X, Out>, shared);
+  const auto blocks = static_cast<unsigned>(std::min(p.tiles, 2 * multiprocessors));
+  launch("few_rows_kernel", few_rows_kernel<kind, X, Out>, dim3(blocks), warps * 32, shared, stream,
+         true, p);
 }
 
 template <FewRows kind, class Out>
-void start(const Params& p, cudaStream_t stream) {
-  if (p.norm) {
-    start<kind, true, Out>(p, stream);
+void start(const Params& p, DType x_type, cudaStream_t stream) {
+  if (!p.norm) {
+    start<kind, void, Out>(p, stream);
+  } else if (x_type == DType::f32) {
+    start<kind, float, Out>(p, stream);
   } else {
-    start<kind, false, Out>(p, stream);
+    start<kind, __nv_bfloat16, Out>(p, stream);
   }
 }
 
@@ -254,21 +256,18 @@ bool on_16_bytes(const View& view) {
 
 }  // namespace
 
-bool few_rows_product_fits(const View& x, const Matrix& weight, const View& out) {
-  return x.rows() <= max_rows && x.rows() > 0 && weight.parts == 1 && x.type == DType::bf16 &&
+bool few_rows_product_fits(const View& x, const Matrix& weight, const View& out, bool normed) {
+  return x.rows() <= max_rows && x.rows() > 0 && weight.parts == 1 &&
+         (x.type == DType::bf16 || (normed && x.type == DType::f32)) &&
+         (!normed || x.rows() * (x.shape[1] + 8) * 2 <= max_staged) &&
          weight.part[0].type == DType::bf16 &&
          (out.type == DType::bf16 || out.type == DType::f32) && x.shape[1] % chunk == 0 &&
          on_16_bytes(x) && on_16_bytes(weight.part[0]);
 }
 
-bool few_rows_norm_fits(const View& x) {
-  // Two blocks share a multiprocessor, where compute capability 8.0 has 164 KB.
-  return x.rows() * (x.shape[1] + 8) * 2 <= 70 * 1024;
-}
-
 void few_rows_product(const FewRowsArgs& a, cudaStream_t stream) {
   const bool gated = a.kind == FewRows::gated;
-  const Params p{.x = static_cast<const __nv_bfloat16*>(a.x.data),
+  const Params p{.x = a.x.data,
                  .weight = static_cast<const __nv_bfloat16*>(a.weight.data),
                  .out = a.out.data,
                  .norm = static_cast<const float*>(a.norm.data),
@@ -285,16 +284,16 @@ void few_rows_product(const FewRowsArgs& a, cudaStream_t stream) {
   const bool wide = a.out.type == DType::f32;
   switch (a.kind) {
     case FewRows::store:
-      wide ? start<FewRows::store, float>(p, stream)
-           : start<FewRows::store, __nv_bfloat16>(p, stream);
+      wide ? start<FewRows::store, float>(p, a.x.type, stream)
+           : start<FewRows::store, __nv_bfloat16>(p, a.x.type, stream);
       break;
     case FewRows::accumulate:
-      wide ? start<FewRows::accumulate, float>(p, stream)
-           : start<FewRows::accumulate, __nv_bfloat16>(p, stream);
+      wide ? start<FewRows::accumulate, float>(p, a.x.type, stream)
+           : start<FewRows::accumulate, __nv_bfloat16>(p, a.x.type, stream);
       break;
     case FewRows::gated:
-      wide ? start<FewRows::gated, float>(p, stream)
-           : start<FewRows::gated, __nv_bfloat16>(p, stream);
+      wide ? start<FewRows::gated, float>(p, a.x.type, stream)
+           : start<FewRows::gated, __nv_bfloat16>(p, a.x.type, stream);
       break;
   }
 }

@@ -15,7 +15,7 @@ enum class FewRows {
 };
 
 struct FewRowsArgs {
-  View x;       // (n, K) bfloat16, n <= 8
+  View x;       // (n, K) bfloat16, or float32 where it is normalised; n <= 8
   View weight;  // (M, K) bfloat16
   View out;     // (n, M), or (n, M / 2) where gated; bfloat16 or float32
   View norm;    // (K) float32: x is RMS-normalised with it first; empty: it is not
@@ -24,9 +24,7 @@ struct FewRowsArgs {
 };
 
 /// Whether types, sizes and alignment suit the kernel.
-bool few_rows_product_fits(const View& x, const Matrix& weight, const View& out);
-/// Whether x, normalised, also fits into the kernel's shared memory.
-bool few_rows_norm_fits(const View& x);
+bool few_rows_product_fits(const View& x, const Matrix& weight, const View& out, bool normed);
 void few_rows_product(const FewRowsArgs& args, cudaStream_t stream);
 
 }  // namespace fastkv::cuda

@@ -58,7 +58,7 @@ constexpr float one = 1.0F, zero = 0.0F;
 void CudaDevice::linear(const View& x, const Matrix& weight, const View& out, Store store) {
   if (x.rows() == 0) return;
   const bool accumulate = store == Store::accumulate;
-  if (cuda::few_rows_product_fits(x, weight, out)) {
+  if (cuda::few_rows_product_fits(x, weight, out, false)) {
     cuda::few_rows_product({.x = x,
                             .weight = weight.part[0],
                             .out = out,
