@@ -141,8 +141,8 @@ TEST_F(Eval, PartsMergeToTheWhole) {
 
 TEST_F(Eval, ProtocolsSayWhatTheyDo) {
   const std::string options =
-      "eval ruler --task niah_single_1 --context 300 --limit 1 --method h2o --out ";
-  json lines[3];
+      "eval ruler --task niah_single_1 --context 300 --limit 1 --method full,h2o --out ";
+  json full[3], lines[3];
   int i = 0;
   for (const char* protocol : {"query-aware", "query-agnostic", "reference"}) {
     const std::string out = folder(protocol);
@@ -154,8 +154,13 @@ TEST_F(Eval, ProtocolsSayWhatTheyDo) {
     std::getline(text, line);
     EXPECT_EQ(json::parse(line)["run"]["protocol"], protocol);
     std::getline(text, line);
+    full[i] = json::parse(line);
+    std::getline(text, line);
     lines[i++] = json::parse(line);
   }
+  // Where nothing is left out it does not matter when the question comes.
+  EXPECT_EQ(full[0]["score"], 1.0) << full[0];
+  EXPECT_EQ(full[0]["prediction"], full[1]["prediction"]);
   EXPECT_EQ(lines[0]["later_tokens"], 0);
   EXPECT_GT(lines[1]["later_tokens"].get<int>(), 10);
   EXPECT_EQ(lines[1]["prompt_tokens"].get<int>() + lines[1]["later_tokens"].get<int>(),
@@ -191,6 +196,7 @@ TEST_F(Eval, MalformedRowsAreNamedAndCounted) {
     EXPECT_NE(r.out.find("niah_single_1 (n=2)"), std::string::npos) << r.out;
   }
   EXPECT_EQ(summary(folder("out"), "ruler")["issues"].size(), 2U);
+  EXPECT_EQ(lines_of(folder("out") + "/ruler.jsonl"), 1U + 2 + 2) << "issues are written once";
 }
 
 TEST_F(Eval, LongBenchNeedsWhatItsScoresNeedBeforeTheWork) {
