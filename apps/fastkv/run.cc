@@ -101,13 +101,14 @@ void print_report(const Report& r) {
              "prefill         {:.3f} s, {:.0f} tokens/s; selection {:.1f} ms ({:.2f} %)\n"
              "first token     {:.3f} s\n"
              "decode          {} tokens, {:.1f} tokens/s\n"
-             "peak memory     {} MiB\n",
+             "memory          {} MiB planned for the prompt, peak {} MiB with the weights\n",
              r.method, r.options, r.prompt_tokens, by_layer(r.layer_tokens),
              by_layer(r.kept_tokens), mebibytes(r.kv_bytes), mebibytes(r.kv_bytes_full),
              100.0 * static_cast<double>(r.kv_bytes) / static_cast<double>(r.kv_bytes_full),
              r.prefill_seconds, r.prefill_tokens_per_second(), r.selection_seconds * 1e3,
              100.0 * r.selection_seconds / r.prefill_seconds, r.first_token_seconds,
-             r.generated_tokens, r.decode_tokens_per_second(), mebibytes(r.peak_memory));
+             r.generated_tokens, r.decode_tokens_per_second(), mebibytes(r.planned_memory),
+             mebibytes(r.peak_memory));
 }
 
 void print_json(const Generation& g, const Report& report, const Engine& engine) {

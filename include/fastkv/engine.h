@@ -120,6 +120,14 @@ struct Generation {
   FinishReason reason = FinishReason::length;
 };
 
+/// What a prompt will take of the device's memory, and what is there.
+struct MemoryPlan {
+  std::size_t weights = 0;  // there already
+  std::size_t prompt = 0;   // activations and what the method keeps
+  std::size_t free = 0;
+  bool fits() const { return prompt <= free; }
+};
+
 /// What a request cost, from its first prompt on. Times in seconds, sizes in bytes.
 struct Report {
   std::string method;
@@ -136,8 +144,9 @@ struct Report {
   double selection_seconds = 0.0;
   double first_token_seconds = 0.0;  // from the prompt to the first token
   std::int64_t generated_tokens = 0;
-  double decode_seconds = 0.0;  // of the tokens after the first
-  std::size_t peak_memory = 0;  // of the process, or of the device
+  double decode_seconds = 0.0;     // of the tokens after the first
+  std::size_t planned_memory = 0;  // that the prompt was expected to take beside the weights
+  std::size_t peak_memory = 0;     // of the process, or of the device, weights included
 
   double prefill_tokens_per_second() const;
   double decode_tokens_per_second() const;
@@ -196,6 +205,8 @@ class Session {
   std::vector<float> logits() const;
   /// Tokens whose keys and values went through the model.
   std::int64_t position() const;
+  /// What a first prompt of so many tokens would take; append() refuses one that does not fit.
+  MemoryPlan plan(std::int64_t prompt_tokens) const;
 
   const Report& report() const;
   /// What was selected, as JSON with the fields of docs/trace.md. Only with `trace` on.

@@ -18,8 +18,13 @@ struct Measure {
     auto inner = std::move(s.device);
     auto timed = std::make_unique<TimedDevice>(*inner);
     const TimedDevice& totals = *timed;
+    // A decoder keeps the device that it was made for.
+    s.decoder.reset();
     s.device = std::move(timed);
-    const auto restore = [&] { s.device = std::move(inner); };
+    const auto restore = [&] {
+      s.decoder.reset();
+      s.device = std::move(inner);
+    };
     try {
       work();
     } catch (...) {

@@ -47,6 +47,7 @@ std::string Report::json() const {
   json["generated_tokens"] = generated_tokens;
   json["decode_seconds"] = decode_seconds;
   json["decode_tokens_per_second"] = decode_tokens_per_second();
+  json["planned_memory"] = planned_memory;
   json["peak_memory"] = peak_memory;
   return json.dump();
 }

@@ -77,17 +77,18 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
   Engine::State& e = s.engine;
   check_ids(ids, s.cache.next_position, e.model.config);
 
+  std::size_t planned = 0;
   if (s.cache.empty()) {
-    const auto tokens = static_cast<std::int64_t>(ids.size());
-    const std::size_t needed =
-        prefill_bytes(e.model.config, *e.device, e.layout, *s.method, tokens);
-    const std::size_t free = e.device->free_memory();
-    if (needed > free) {
+    const MemoryPlan memory = plan(static_cast<std::int64_t>(ids.size()));
+    if (!memory.fits()) {
       fail(
-          "a prompt of {} tokens needs {:.1f} GiB of memory, but {:.1f} GiB are free; shorten it, "
-          "keep a smaller share of it, or choose a smaller model",
-          tokens, static_cast<double>(needed) / 0x1p30, static_cast<double>(free) / 0x1p30);
+          "a prompt of {} tokens needs {:.1f} GiB of memory beside the weights' {:.1f} GiB, but "
+          "{:.1f} "
+          "GiB are free; shorten it, keep a smaller share of it, or choose a smaller model",
+          ids.size(), static_cast<double>(memory.prompt) / 0x1p30,
+          static_cast<double>(memory.weights) / 0x1p30, static_cast<double>(memory.free) / 0x1p30);
     }
+    planned = memory.prompt;
   }
   s.history.insert(s.history.end(), ids.begin(), ids.end());
 
@@ -123,6 +124,7 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
       e.device->reset_peak_memory();
       s.set_logits(forward(e.model, *e.device, input, e.layout, s.method.get(), hooks));
       e.device->synchronize();
+      r.planned_memory = planned;
       r.prompt_tokens = static_cast<std::int64_t>(ids.size());
       r.prefill_seconds = r.first_token_seconds = seconds_since(start);
       for (const auto& [begin, end] : selections) r.selection_seconds += end->seconds_since(*begin);
@@ -231,6 +233,14 @@ std::vector<float> Session::logits() const {
 }
 
 std::int64_t Session::position() const { return state_->cache.next_position; }
+
+MemoryPlan Session::plan(std::int64_t prompt_tokens) const {
+  const Engine::State& e = state_->engine;
+  return {
+      .weights = e.info.weight_bytes,
+      .prompt = prefill_bytes(e.model.config, *e.device, e.layout, *state_->method, prompt_tokens),
+      .free = e.device->free_memory()};
+}
 
 const Report& Session::report() const { return state_->report; }
 

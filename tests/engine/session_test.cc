@@ -329,6 +329,20 @@ INSTANTIATE_TEST_SUITE_P(Models, TrainedModel, testing::Values("needle-v2-14m"),
                            return name;
                          });
 
+TEST(Session, PlansMemoryBeforeItIsUsed) {
+  Engine engine = make_engine();
+  Session full = engine.start({"full", {}});
+  Session small = engine.start({"streamingllm", {{"retain", "0.1"}}});
+  const MemoryPlan plan = full.plan(4000);
+  EXPECT_EQ(plan.weights, engine.info().weight_bytes);
+  EXPECT_TRUE(plan.fits());
+  EXPECT_GT(plan.prompt, engine.info().kv_bytes_per_token * 4000);
+  EXPECT_LT(small.plan(4000).prompt, plan.prompt);
+  EXPECT_FALSE(full.plan(std::int64_t{1} << 40).fits());
+  full.append(std::vector<TokenId>(100, 1));
+  EXPECT_EQ(full.report().planned_memory, full.plan(100).prompt);
+}
+
 TEST(Session, RefusesBadPromptsInASentence) {
   Engine engine = make_engine();
   Session session = engine.start({"full", {}});
