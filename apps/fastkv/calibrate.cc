@@ -17,18 +17,18 @@ struct CalibrateArguments {
   void visit(OptionVisitor& v) {
     engine.visit(v);
     calibration.visit(v);
-    v.text("json", "FILE", json, "write the choice, for --calibration of method fastkv");
+    v.text("json", "FILE", json, "write the choice, for --calibration of the method");
     v.text("picture", "FILE", picture, "draw distance by layer, as .svg or .png");
   }
 };
 
 LineChart chart_of(const Calibration& c) {
   LineChart chart;
-  chart.title = fmt::format("TSP layer {}", c.chosen);
+  chart.title = fmt::format("{}: --{} {}", c.method, c.layer_option, c.chosen);
   chart.subtitle = fmt::format("{}; {} prompts, {:g} % of the tokens go on; bars: standard error",
-                               c.model, c.prompts, 100 * c.tsp_rate);
+                               c.model, c.prompts, 100 * c.share);
   chart.x_label = "layer";
-  chart.y_label = "squared difference of logits";
+  chart.y_label = "squared distance of the final hidden state";
   chart.y_low = 0.0;
   Series series{"distance", {}, {}, {}};
   for (const LayerDistance& l : c.layers) {
@@ -63,8 +63,8 @@ int run(std::span<const std::string> arguments) {
                fmt::format("{:.4f}", l.error), fmt::format("{:.0f} %", 100 * l.same_token),
                l.layer == result.chosen ? "chosen" : ""});
   }
-  fmt::print("{}: {} prompts, {:g} % of the tokens go on\n\n{}", result.model, result.prompts,
-             100 * result.tsp_rate, table.text());
+  fmt::print("{}, {}: {} prompts, {:g} % of the tokens go on\n\n{}", result.model, result.method,
+             result.prompts, 100 * result.share, table.text());
   if (!o.json.empty()) write_file(o.json, result.json());
   const LineChart chart = chart_of(result);
   if (o.picture.ends_with(".svg")) write_file(o.picture, draw_svg(chart));
@@ -76,12 +76,15 @@ int run(std::span<const std::string> arguments) {
 
 Command calibrate_command() {
   return {.name = "calibrate",
-          .summary = "Finds the layer after which FastKV's propagation disturbs the answer least.",
-          .usage = "[--tsp-rate X] [--prompt-file FILE] [--json FILE] [--picture FILE] [options]",
+          .summary = "Finds the layer after which a method's selection disturbs the answer least.",
+          .usage =
+              "[--method NAME] [--share X] [--prompt-file FILE] [--json FILE] [--picture FILE] "
+              "[options]",
           .details =
-              "distance: mean squared difference of the last token's logits with and without "
-              "propagation. Without\n"
-              "prompts of one's own, needle prompts of the project's own text are used.\n",
+              "distance: mean squared difference of the last token's final hidden state with and "
+              "without the\n"
+              "selection. Without prompts of one's own, needle prompts of the project's own text "
+              "are used.\n",
           .options = [] { return list_options(CalibrateArguments{}); },
           .method_options = false,
           .run = run};

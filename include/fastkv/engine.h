@@ -75,6 +75,9 @@ struct MethodChoice {
 struct MethodInfo {
   std::string name, summary, paper;
   std::vector<OptionInfo> options;  // with the defaults for the engine's model
+  /// Options that calibrate() looks for: the layer after which only some tokens go on, and their
+  /// share. Empty: the method has none.
+  std::string layer_option, share_option;
 };
 
 /// How the next token is drawn from the logits. Temperature 0 takes the most likely one.
@@ -203,6 +206,8 @@ class Session {
   Generation generate(const GenerateOptions& options);
   /// Logits (V) after the last token appended or fed.
   std::vector<float> logits() const;
+  /// Hidden state (H) of the last token of append(), after the last layer and the final norm.
+  std::vector<float> hidden() const;
   /// Tokens whose keys and values went through the model.
   std::int64_t position() const;
   /// What a first prompt of so many tokens would take; append() refuses one that does not fit.

@@ -61,7 +61,8 @@ std::vector<MethodInfo> methods_for(const ModelShape& shape) {
   std::vector<MethodInfo> rows;
   for (const MethodEntry& entry : method_table()) {
     rows.push_back({std::string(entry.name), std::string(entry.summary), std::string(entry.paper),
-                    entry.options(shape)});
+                    entry.options(shape), std::string(entry.layer_option),
+                    std::string(entry.share_option)});
   }
   return rows;
 }

@@ -122,7 +122,7 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
         if (s.trace) s.trace->add(*e.device, layer);
       };
       e.device->reset_peak_memory();
-      s.set_logits(forward(e.model, *e.device, input, e.layout, s.method.get(), hooks));
+      s.set_end(forward(e.model, *e.device, input, e.layout, s.method.get(), hooks));
       e.device->synchronize();
       r.planned_memory = planned;
       r.prompt_tokens = static_cast<std::int64_t>(ids.size());
@@ -136,8 +136,8 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
       r.kv_bytes_full = e.info.kv_bytes_per_token * ids.size();
       if (s.trace) s.trace->finish(*e.device, s.cache, *s.logits, r.prompt_tokens);
     } else {
-      s.set_logits(forward(e.model, *e.device, input, e.layout, nullptr,
-                           {.layer_done = {}, .progress = progress}));
+      s.set_end(forward(e.model, *e.device, input, e.layout, nullptr,
+                        {.layer_done = {}, .progress = progress}));
     }
   } catch (...) {
     // Some layers may have stored the tokens and others not: nothing half-written is left behind.
@@ -229,6 +229,14 @@ std::vector<float> Session::logits() const {
   if (!s.logits) fail("a session has no logits before its prompt");
   std::vector<float> values(static_cast<std::size_t>(s.engine.model.config.vocab_size));
   s.engine.device->download(s.logits->view().slice(s.logits_row, 1), values.data());
+  return values;
+}
+
+std::vector<float> Session::hidden() const {
+  const State& s = *state_;
+  if (!s.hidden) fail("a session has no hidden state before its prompt");
+  std::vector<float> values(static_cast<std::size_t>(s.engine.model.config.hidden_size));
+  s.engine.device->download(s.hidden, values.data());
   return values;
 }
 

@@ -33,8 +33,9 @@ struct Engine::State {
 struct Session::State {
   State(Engine::State& owner, const MethodChoice& choice, bool trace);
 
-  void set_logits(Tensor only_row) {
-    logits = std::make_shared<Tensor>(std::move(only_row));
+  void set_end(PromptEnd end) {
+    logits = std::make_shared<Tensor>(std::move(end.logits));
+    hidden = std::move(end.hidden);
     logits_row = 0;
     next.reset();
   }
@@ -44,6 +45,7 @@ struct Session::State {
   SequenceCache cache;
   std::shared_ptr<Tensor> logits;  // (any, V) float32, of which row `logits_row` belongs here:
   std::int64_t logits_row = 0;     // after the last token fed
+  Tensor hidden;                   // (1, H) float32 of the last token appended
   std::optional<TokenId> next;     // the most likely token there, where a step has told
   std::optional<TokenId> pending;  // drawn, but not yet through the model
   std::vector<TokenId> history;    // everything appended and drawn, for the repeat penalty

@@ -45,11 +45,16 @@ std::vector<std::vector<TokenId>> make_prompts(const Engine& engine, const Calib
   return prompts;
 }
 
-std::vector<float> logits_of(Engine& engine, const MethodChoice& method,
-                             const std::vector<TokenId>& prompt) {
+/// How a prompt ends under a method.
+struct Ending {
+  std::vector<float> hidden;  // (H)
+  std::ptrdiff_t token;       // the most likely next one
+};
+Ending run(Engine& engine, const MethodChoice& method, const std::vector<TokenId>& prompt) {
   Session session = engine.start(method);
   session.append(prompt);
-  return session.logits();
+  const std::vector<float> logits = session.logits();
+  return {session.hidden(), std::max_element(logits.begin(), logits.end()) - logits.begin()};
 }
 
 double squared_distance(const std::vector<float>& a, const std::vector<float>& b) {
@@ -61,8 +66,24 @@ double squared_distance(const std::vector<float>& a, const std::vector<float>& b
   return sum / static_cast<double>(a.size());
 }
 
-std::ptrdiff_t most_likely(const std::vector<float>& logits) {
-  return std::max_element(logits.begin(), logits.end()) - logits.begin();
+/// The method's row; Error where it has no layer to find.
+MethodInfo calibrated_method(const Engine& engine, const std::string& name) {
+  std::string known;
+  for (const MethodInfo& info : engine.methods()) {
+    if (info.layer_option.empty()) continue;
+    if (info.name == name) return info;
+    known += (known.empty() ? "" : ", ") + info.name;
+  }
+  fail("method {} has no layer to calibrate; these have: {}", name, known);
+}
+
+/// The share asked for, or the method's default.
+double share_of(const CalibrationOptions& options, const MethodInfo& method) {
+  if (options.share) return *options.share;
+  for (const OptionInfo& option : method.options) {
+    if (option.name == method.share_option) return std::stod(option.fallback);
+  }
+  return 1.0;
 }
 
 }  // namespace
@@ -75,28 +96,32 @@ Calibration calibrate(Engine& engine, const EngineOptions& loaded,
   if (deepest >= layers) {
     fail("--max-layer {} is outside the model, whose layers are 0 to {}", deepest, layers - 1);
   }
+  const MethodInfo method = calibrated_method(engine, options.method);
+  const double share = share_of(options, method);
   const std::vector<std::vector<TokenId>> prompts = make_prompts(engine, options);
   std::vector<std::vector<double>> distances(static_cast<std::size_t>(deepest + 1));
   std::vector<double> same(distances.size(), 0.0);
   double done = 0.0;
   const double all = static_cast<double>(prompts.size()) * static_cast<double>(deepest + 2);
   for (const std::vector<TokenId>& prompt : prompts) {
-    const std::vector<float> whole = logits_of(engine, {"full", {}}, prompt);
+    const Ending whole = run(engine, {"full", {}}, prompt);
     if (progress) progress(++done / all);
     for (std::size_t layer = 0; layer < distances.size(); ++layer) {
-      // What is kept for decoding does not touch the prompt's own logits; propagation does.
-      const MethodChoice method{"fastkv",
-                                {{"tsp-layer", std::to_string(layer)},
-                                 {"tsp-rate", fmt::format("{}", options.tsp_rate)},
-                                 {"retain", "1"}}};
-      const std::vector<float> partial = logits_of(engine, method, prompt);
-      distances[layer].push_back(squared_distance(whole, partial));
-      same[layer] += most_likely(whole) == most_likely(partial) ? 1.0 : 0.0;
+      const Ending partial = run(engine,
+                                 {method.name,
+                                  {{method.layer_option, std::to_string(layer)},
+                                   {method.share_option, fmt::format("{}", share)}}},
+                                 prompt);
+      distances[layer].push_back(squared_distance(whole.hidden, partial.hidden));
+      same[layer] += whole.token == partial.token ? 1.0 : 0.0;
       if (progress) progress(++done / all);
     }
   }
   Calibration result;
-  result.tsp_rate = options.tsp_rate;
+  result.method = method.name;
+  result.layer_option = method.layer_option;
+  result.share_option = method.share_option;
+  result.share = share;
   result.prompts = prompts.size();
   result.model = model_name(loaded);
   result.model_hash = model_hash(loaded);
@@ -114,9 +139,14 @@ Calibration calibrate(Engine& engine, const EngineOptions& loaded,
 }
 
 std::string Calibration::json() const {
-  nlohmann::ordered_json json = {{"tsp_layer", chosen}, {"tsp_rate", tsp_rate},
-                                 {"model", model},      {"model_hash", model_hash},
-                                 {"prompts", prompts},  {"layers", Json::array()}};
+  const auto key = [](std::string option) {
+    std::replace(option.begin(), option.end(), '-', '_');
+    return option;
+  };
+  nlohmann::ordered_json json = {{"method", method},         {key(layer_option), chosen},
+                                 {key(share_option), share}, {"model", model},
+                                 {"model_hash", model_hash}, {"prompts", prompts},
+                                 {"layers", Json::array()}};
   for (const LayerDistance& l : layers) {
     json["layers"].push_back({{"layer", l.layer},
                               {"distance", l.distance},

@@ -1,8 +1,7 @@
 #include <array>
-#include <nlohmann/json.hpp>
 
-#include "core/json.h"
 #include "methods/budget.h"
+#include "methods/calibration.h"
 #include "methods/table.h"
 #include "methods/window_score.h"
 
@@ -14,6 +13,8 @@ namespace {
 class FastKV : public Method {
  public:
   static constexpr std::string_view name = "fastkv";
+  static constexpr std::string_view layer_option = "tsp-layer";
+  static constexpr std::string_view share_option = "tsp-rate";
   struct Options {
     Budget budget;
     std::int64_t tsp_layer = 0;
@@ -41,7 +42,10 @@ class FastKV : public Method {
       window.visit(v);
     }
     void check(const ModelShape& shape, const OptionValues& given) {
-      if (!calibration.empty()) read_calibration(given);
+      if (!calibration.empty()) {
+        read_calibration(calibration, given, layer_option, tsp_layer, share_option, tsp_rate);
+        calibration.clear();  // the name of the file is of no interest after that
+      }
       window.check();
       budget.check(given, window.window, "window");
       budget.refuse_with_mode(given, "tsp-rate", true);
@@ -51,18 +55,6 @@ class FastKV : public Method {
         fail("--tsp-len {} must be above the window of {}, which always goes on", tsp_len,
              window.window);
       }
-    }
-    /// Sets what was not given; the name of the file is of no interest after that.
-    void read_calibration(const OptionValues& given) {
-      if (given.contains("tsp-layer")) {
-        fail("--tsp-layer is what --calibration sets; leave one of them out");
-      }
-      const Json json = parse_json_file(calibration);
-      tsp_layer = get_int(json, "tsp_layer", calibration);
-      const double rate = get_number(json, "tsp_rate", calibration);
-      if (!(rate > 0 && rate <= 1)) fail("{}: \"tsp_rate\" must be (0, 1]", calibration);
-      if (!given.contains("tsp-rate")) tsp_rate = rate;
-      calibration.clear();
     }
   };
   FastKV(const Options& options, const ModelShape& shape)

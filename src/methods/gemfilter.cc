@@ -1,6 +1,7 @@
 #include <array>
 
 #include "methods/budget.h"
+#include "methods/calibration.h"
 #include "methods/table.h"
 #include "methods/window_score.h"
 
@@ -11,10 +12,13 @@ namespace {
 class GemFilter : public Method {
  public:
   static constexpr std::string_view name = "gemfilter";
+  static constexpr std::string_view layer_option = "filter-layer";
+  static constexpr std::string_view share_option = "retain";
   struct Options {
     Budget budget;
     std::int64_t filter_layer = 0;
     std::int64_t kernel = 5;
+    std::string calibration;
 
     static Options defaults_for(const ModelShape& shape) {
       static constexpr std::array<PublishedLayer, 1> published = {
@@ -28,8 +32,15 @@ class GemFilter : public Method {
       v.integer("filter-layer", filter_layer, {.low = 0}, "layer whose last query chooses, from 0");
       v.integer("kernel", kernel, {.low = 1, .high = 255},
                 "average pooling along the sequence, odd");
+      v.text("calibration", "FILE", calibration,
+             "take layer and share from what fastkv calibrate wrote");
     }
-    void check(const ModelShape& shape, const OptionValues& given) const {
+    void check(const ModelShape& shape, const OptionValues& given) {
+      if (!calibration.empty()) {
+        read_calibration(calibration, given, layer_option, filter_layer, share_option,
+                         budget.retain);
+        calibration.clear();
+      }
       if (kernel % 2 == 0) fail("--kernel must be odd, not {}", kernel);
       budget.check(given, 0, "nothing");
       check_layer("filter-layer", filter_layer, shape);

@@ -96,6 +96,10 @@ struct MethodEntry {
   /// Throws Error for an unknown option, a value out of range, a layer outside the model, or
   /// options that contradict each other.
   std::unique_ptr<Method> (*make)(const OptionValues&, const ModelShape&);
+  /// The options that name the layer after which only some tokens go on, and their share: what
+  /// calibration looks for. Empty: the method has none.
+  std::string_view layer_option = {};
+  std::string_view share_option = {};
 };
 
 /// All methods, in the order in which tables show them.
@@ -107,16 +111,22 @@ const MethodEntry& find_method(std::string_view name);
 /// visit(), defaults_for(shape) and check(shape, given).
 template <class M>
 MethodEntry method_entry(std::string_view name, std::string_view summary, std::string_view paper) {
-  return {name, summary, paper,
-          [](const ModelShape& shape) { return list_options(M::Options::defaults_for(shape)); },
-          [](const OptionValues& values, const ModelShape& shape) -> std::unique_ptr<Method> {
-            typename M::Options options = M::Options::defaults_for(shape);
-            apply_options(options, values, std::string("method ") + std::string(M::name));
-            options.check(shape, values);
-            auto method = std::make_unique<M>(options, shape);
-            method->settings = list_options(options);
-            return method;
-          }};
+  MethodEntry entry{
+      name, summary, paper,
+      [](const ModelShape& shape) { return list_options(M::Options::defaults_for(shape)); },
+      [](const OptionValues& values, const ModelShape& shape) -> std::unique_ptr<Method> {
+        typename M::Options options = M::Options::defaults_for(shape);
+        apply_options(options, values, std::string("method ") + std::string(M::name));
+        options.check(shape, values);
+        auto method = std::make_unique<M>(options, shape);
+        method->settings = list_options(options);
+        return method;
+      }};
+  if constexpr (requires { M::layer_option; }) {
+    entry.layer_option = M::layer_option;
+    entry.share_option = M::share_option;
+  }
+  return entry;
 }
 
 }  // namespace fastkv

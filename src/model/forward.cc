@@ -216,8 +216,8 @@ std::size_t prefill_bytes(const ModelConfig& c, const Device& device, const Page
          entries * layout.bytes() / static_cast<std::size_t>(layout.page_tokens);
 }
 
-Tensor forward(const Model& model, Device& device, const Input& input, const PageLayout& layout,
-               const Method* method, const ForwardHooks& hooks) {
+PromptEnd forward(const Model& model, Device& device, const Input& input, const PageLayout& layout,
+                  const Method* method, const ForwardHooks& hooks) {
   assert(!method || input.cache.empty());
   const ModelConfig& c = model.config;
   SequenceCache& cache = input.cache;
@@ -295,10 +295,12 @@ Tensor forward(const Model& model, Device& device, const Input& input, const Pag
 
   cache.next_position +=
       at.pass == 0 ? static_cast<std::int64_t>(input.ids.size()) : at.prompt_tokens;
-  Tensor logits = device.empty(DType::f32, {1, c.vocab_size});
-  head(model, device, rows.x.view().slice(rows.count() - 1, 1), logits,
-       scratch.normed.view().slice(0, 1));
-  return logits;
+  const View last = rows.x.view().slice(rows.count() - 1, 1);
+  PromptEnd end{device.empty(DType::f32, {1, c.hidden_size}),
+                device.empty(DType::f32, {1, c.vocab_size})};
+  device.rms_norm(last, model.weights.final_norm, static_cast<float>(c.norm_epsilon), end.hidden);
+  head(model, device, last, end.logits, scratch.normed.view().slice(0, 1));
+  return end;
 }
 
 struct Decoder::State {

@@ -49,12 +49,17 @@ struct ForwardHooks {
 std::size_t prefill_bytes(const ModelConfig& config, const Device& device, const PageLayout& layout,
                           const Method& method, std::int64_t tokens);
 
+/// What the last token of a prompt comes to.
+struct PromptEnd {
+  Tensor hidden;  // (1, H) float32, after the final norm
+  Tensor logits;  // (1, V) float32
+};
+
 /// The model, layer by layer, over the new tokens of one sequence. Each layer's keys and values are
 /// appended to the cache. With a method the cache must be empty: the prompt is compressed layer by
-/// layer, so that only one layer's full keys and values exist at a time. Returns the logits (1, V)
-/// float32 of the last token.
-Tensor forward(const Model& model, Device& device, const Input& input, const PageLayout& layout,
-               const Method* method = nullptr, const ForwardHooks& hooks = {});
+/// layer, so that only one layer's full keys and values exist at a time.
+PromptEnd forward(const Model& model, Device& device, const Input& input, const PageLayout& layout,
+                  const Method* method = nullptr, const ForwardHooks& hooks = {});
 
 /// Decoding: one token for each of several sequences, step by step, in one pass over the weights.
 /// The buffers stay, and the operations of a step are recorded once and replayed while no cache

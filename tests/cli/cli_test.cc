@@ -91,7 +91,8 @@ TEST_F(Cli, AnswersWithTheBundledModelAndReports) {
   const Result plain = fastkv("run --method full --prompt " + prompt + " -n 12");
   EXPECT_EQ(plain.code, 0);
   EXPECT_NE(plain.out.find("4711123"), std::string::npos) << plain.out;
-  for (const char* words : {"entered layers", "first token", "KV cache", "planned for the prompt"}) {
+  for (const char* words :
+       {"entered layers", "first token", "KV cache", "planned for the prompt"}) {
     EXPECT_NE(plain.out.find(words), std::string::npos) << words;
   }
   const Result machine =

@@ -18,6 +18,9 @@ struct GoldenCase {
   std::string model;
   std::size_t index;
 };
+std::ostream& operator<<(std::ostream& out, const GoldenCase& c) {
+  return out << c.device << " " << c.model << " " << c.index;
+}
 
 const json& golden(const std::string& model) {
   static std::map<std::string, json> files;

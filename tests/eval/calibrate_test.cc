@@ -18,7 +18,7 @@ EngineOptions bundled() {
   return options;
 }
 
-TEST(Calibrate, ChoosesTheLayerWhoseLogitsMoveLeast) {
+TEST(Calibrate, ChoosesTheLayerThatMovesTheEndLeast) {
   Engine engine(bundled());
   CalibrationOptions options;
   options.samples = 2;
@@ -31,12 +31,22 @@ TEST(Calibrate, ChoosesTheLayerWhoseLogitsMoveLeast) {
   EXPECT_GT(c.layers[0].distance, 2 * c.layers[static_cast<std::size_t>(c.chosen)].distance);
 
   // Without anything left out there is no distance.
-  options.tsp_rate = 1.0;
+  options.share = 1.0;
   options.max_layer = 1;
   for (const LayerDistance& l : calibrate(engine, bundled(), options).layers) {
     EXPECT_EQ(l.distance, 0.0);
     EXPECT_EQ(l.same_token, 1.0);
   }
+  options.method = "gemfilter";
+  options.share.reset();
+  options.max_layer = 3;
+  const Calibration gem = calibrate(engine, bundled(), options);
+  EXPECT_EQ(gem.layer_option, "filter-layer");
+  EXPECT_EQ(gem.share, 0.1);
+  EXPECT_GT(gem.layers[0].distance, 0.0);
+  options.method = "snapkv";
+  test::expect_error([&] { calibrate(engine, bundled(), options); }, {"fastkv, gemfilter"});
+  options.method = "fastkv";
   options.max_layer = 14;
   test::expect_error([&] { calibrate(engine, bundled(), options); }, {"outside the model"});
 }
@@ -46,8 +56,11 @@ TEST(Calibrate, ItsFileSetsTheMethodsOptions) {
   const fs::path file =
       fs::temp_directory_path() / ("fastkv_calibration_" + std::to_string(getpid()) + ".json");
   Calibration c;
+  c.method = "fastkv";
+  c.layer_option = "tsp-layer";
+  c.share_option = "tsp-rate";
   c.chosen = 4;
-  c.tsp_rate = 0.35;
+  c.share = 0.35;
   std::ofstream(file) << c.json();
   Engine engine(bundled());
   const auto options = [&](OptionValues values) {
@@ -59,6 +72,16 @@ TEST(Calibrate, ItsFileSetsTheMethodsOptions) {
   EXPECT_EQ(options({{"tsp-rate", "0.5"}})["tsp_rate"], 0.5);
   EXPECT_FALSE(options({}).contains("calibration"));
   test::expect_error([&] { options({{"tsp-layer", "3"}}); }, {"leave one of them out"});
+  c.layer_option = "filter-layer";
+  c.share_option = "retain";
+  std::ofstream(file) << c.json();
+  const auto gemfilter = nlohmann::json::parse(
+      engine.start({"gemfilter", {{"calibration", file.string()}}}).report().options);
+  EXPECT_EQ(gemfilter["filter_layer"], 4);
+  EXPECT_EQ(gemfilter["retain"], 0.35);
+  test::expect_error([&] { options({}); }, {"tsp_layer"});  // made for another method
+  c.layer_option = "tsp-layer";
+  c.share_option = "tsp-rate";
   c.chosen = 14;
   std::ofstream(file) << c.json();
   test::expect_error([&] { options({}); }, {"outside the model"});

@@ -1,0 +1,32 @@
+#include "methods/calibration.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/json.h"
+
+namespace fastkv {
+namespace {
+
+/// An option's name as a key of JSON.
+std::string key_of(std::string_view option) {
+  std::string key(option);
+  std::replace(key.begin(), key.end(), '-', '_');
+  return key;
+}
+
+}  // namespace
+
+void read_calibration(const std::string& file, const OptionValues& given,
+                      std::string_view layer_option, std::int64_t& layer,
+                      std::string_view share_option, double& share) {
+  if (given.contains(layer_option))
+    fail("--{} is what --calibration sets; leave one of them out", layer_option);
+  const Json json = parse_json_file(file);
+  layer = get_int(json, key_of(layer_option), file);
+  const double rate = get_number(json, key_of(share_option), file);
+  if (!(rate > 0 && rate <= 1)) fail("{}: \"{}\" must be (0, 1]", file, key_of(share_option));
+  if (!given.contains(share_option)) share = rate;
+}
+
+}  // namespace fastkv
