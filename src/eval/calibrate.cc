@@ -104,7 +104,8 @@ Calibration calibrate(Engine& engine, const EngineOptions& loaded,
   double done = 0.0;
   const double all = static_cast<double>(prompts.size()) * static_cast<double>(deepest + 2);
   for (const std::vector<TokenId>& prompt : prompts) {
-    const Ending whole = run(engine, {"full", {}}, prompt);
+    // All tokens go on: the model as it is.
+    const Ending whole = run(engine, {method.name, {{method.share_option, "1"}}}, prompt);
     if (progress) progress(++done / all);
     for (std::size_t layer = 0; layer < distances.size(); ++layer) {
       const Ending partial = run(engine,

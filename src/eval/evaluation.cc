@@ -29,8 +29,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// FastKV's evaluation gives these two at most so many tokens, and RULER's answers 64.
-constexpr std::int64_t reference_short_prompt = 7950;
+// FastKV's evaluation gives RULER's answers 64 tokens.
 constexpr std::int64_t reference_ruler_answer = 64;
 
 struct Shard {
@@ -69,9 +68,13 @@ struct Configuration {
 
 /// What the protocol changes in a method's options.
 MethodChoice under(Protocol protocol, MethodChoice choice) {
-  if (protocol == Protocol::reference && (choice.name == "snapkv" || choice.name == "h2o")) {
+  // Where there is a choice, FastKV's scripts make it by query head.
+  const std::vector<OptionInfo> known = find_method(choice.name).options({});
+  const bool has_choice = std::any_of(known.begin(), known.end(), [](const OptionInfo& option) {
+    return option.name == "granularity";
+  });
+  if (protocol == Protocol::reference && has_choice)
     choice.options.emplace("granularity", "query-head");
-  }
   return choice;
 }
 
@@ -259,11 +262,9 @@ std::int64_t Evaluation::State::answer_tokens(const Sample& sample) const {
 PromptLimits Evaluation::State::limits(const Sample& sample, const Configuration& c,
                                        const ModelInfo& info) const {
   PromptLimits limits{options.max_length, info.max_positions - answer_tokens(sample)};
-  const bool is_short = c.choice.name == "h2o" || c.choice.name == "pyramidinfer";
-  if (protocol == Protocol::reference && is_short) {
-    limits.text =
-        limits.text > 0 ? std::min(limits.text, reference_short_prompt) : reference_short_prompt;
-  }
+  const std::int64_t most = find_method(c.choice.name).reference_prompt;
+  if (protocol == Protocol::reference && most > 0)
+    limits.text = limits.text > 0 ? std::min(limits.text, most) : most;
   return limits;
 }
 

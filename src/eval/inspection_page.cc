@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/json.h"
+#include "eval/html.h"
 #include "eval/selection.h"
 #include "fastkv/draw.h"
 #include "fastkv/inspect.h"
@@ -12,21 +13,6 @@ namespace fastkv {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
-
-/// For people's eyes.
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<') {
-      out += "&lt;";
-    } else if (c == '&') {
-      out += "&amp;";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 /// JSON inside of a script element must not spell an end of it.
 std::string script_json(const OrderedJson& json) {

@@ -6,22 +6,10 @@
 #include <map>
 #include <set>
 
+#include "eval/html.h"
+
 namespace fastkv {
 namespace {
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<') {
-      out += "&lt;";
-    } else if (c == '&') {
-      out += "&amp;";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 std::string plus_minus(const Value& v) {
   return v.error ? fmt::format("{:.1f} ± {:.1f}", v.value, *v.error)

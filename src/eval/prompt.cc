@@ -97,8 +97,9 @@ std::string describe(Protocol protocol) {
       return "query-agnostic: the context is compressed before the question is seen; one BOS; "
              "greedy";
     case Protocol::reference:
-      return "reference: as FastKV's scripts; a BOS before that of the chat template, h2o and "
-             "pyramidinfer cut to 7950 tokens, snapkv and h2o choose by query head; greedy";
+      return "reference: as FastKV's scripts; a BOS before that of the chat template, prompts cut "
+             "to 7950 tokens where they do that, selection by query head where there is a choice; "
+             "greedy";
   }
   return "";
 }

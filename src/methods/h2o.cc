@@ -10,6 +10,7 @@ namespace {
 class H2O : public Method {
  public:
   static constexpr std::string_view name = "h2o";
+  static constexpr std::int64_t reference_prompt = 7950;
   struct Options {
     Budget budget;
     std::int64_t window = 8;

@@ -100,6 +100,8 @@ struct MethodEntry {
   /// calibration looks for. Empty: the method has none.
   std::string_view layer_option = {};
   std::string_view share_option = {};
+  /// Tokens that the scripts of FastKV's authors give it at most; 0: no limit of its own.
+  std::int64_t reference_prompt = 0;
 };
 
 /// All methods, in the order in which tables show them.
@@ -126,6 +128,7 @@ MethodEntry method_entry(std::string_view name, std::string_view summary, std::s
     entry.layer_option = M::layer_option;
     entry.share_option = M::share_option;
   }
+  if constexpr (requires { M::reference_prompt; }) entry.reference_prompt = M::reference_prompt;
   return entry;
 }
 

@@ -13,6 +13,7 @@ namespace {
 class PyramidInfer : public Method {
  public:
   static constexpr std::string_view name = "pyramidinfer";
+  static constexpr std::int64_t reference_prompt = 7950;
   struct Options {
     std::string mode = "proportional";
     std::optional<double> retain;

@@ -308,7 +308,7 @@ struct Decoder::State {
       : model(m), device(d), layout(l), caches(std::move(c)) {}
 
   /// One step's operations, all in buffers that stay where they are.
-  void issue() const {
+  void issue() {
     device.embed(rows.ids, model.weights.embedding, rows.x);
     for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
       const Projected p = project(model, device, layer, rows, scratch, false);
@@ -339,7 +339,7 @@ struct Decoder::State {
   PageLayout layout;
   std::vector<SequenceCache*> caches;
   std::vector<std::uint64_t> generations;
-  mutable Rows rows;
+  Rows rows;
   Scratch scratch;
   Tensor next;  // (S) int32
   std::shared_ptr<Tensor> logits;

@@ -13,16 +13,11 @@
 namespace fastkv {
 namespace {
 
-bool on_16_bytes(const View& view) {
-  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
-         view.row_stride * static_cast<std::int64_t>(size_of(view.type)) % 16 == 0;
-}
-
 /// Sizes that the tensor core kernels are made for.
 bool suits_tensor_cores(const View& q, const View& k) {
   const std::int64_t dim = q.shape[2];
-  return q.type == DType::bf16 && (dim == 64 || dim == 96 || dim == 128) && on_16_bytes(q) &&
-         on_16_bytes(k);
+  return q.type == DType::bf16 && (dim == 64 || dim == 96 || dim == 128) && cuda::on_16_bytes(q) &&
+         cuda::on_16_bytes(k);
 }
 
 }  // namespace
@@ -30,7 +25,8 @@ bool suits_tensor_cores(const View& q, const View& k) {
 bool CudaDevice::attend_prompt(const AttentionArgs& a) {
   // One fresh prompt: everything else has few rows.
   if (a.segments.size() != 1 || a.segments[0].cached.heads > 0) return false;
-  if (!suits_tensor_cores(a.q, a.k) || !on_16_bytes(a.v) || !on_16_bytes(a.out)) return false;
+  if (!suits_tensor_cores(a.q, a.k) || !cuda::on_16_bytes(a.v) || !cuda::on_16_bytes(a.out))
+    return false;
   if (a.log_sum_exp && a.log_sum_exp.row_stride != a.q.shape[1]) return false;
   const AttentionSegment& s = a.segments[0];
   const auto rows = [&](const View& view) {
@@ -64,9 +60,9 @@ namespace {
 
 /// What the kernel for decoding takes, given one-row segments with a cache.
 bool attention_steps_fit(const AttentionArgs& a) {
-  return suits_tensor_cores(a.q, a.k) && a.q.shape[2] != 96 && on_16_bytes(a.v) &&
-         on_16_bytes(a.out) && a.layout.type == DType::bf16 && a.layout.page_tokens % 16 == 0 &&
-         !a.log_sum_exp && a.q.shape[1] / a.k.shape[1] <= 16;
+  return suits_tensor_cores(a.q, a.k) && a.q.shape[2] != 96 && cuda::on_16_bytes(a.v) &&
+         cuda::on_16_bytes(a.out) && a.layout.type == DType::bf16 &&
+         a.layout.page_tokens % 16 == 0 && !a.log_sum_exp && a.q.shape[1] / a.k.shape[1] <= 16;
 }
 bool is_step(const AttentionSegment& s) { return s.rows == 1 && s.cached.heads > 0; }
 
@@ -87,8 +83,7 @@ void CudaDevice::attend_steps(const AttentionArgs& a, std::vector<AttentionSegme
                        {.partials = decode_partials_.as<float>(),
                         .partial_count = decode_partials_.shape()[0],
                         .tickets = decode_tickets_.as<std::int32_t>(),
-                        .ticket_count = decode_tickets_.shape()[0],
-                        .multiprocessors = multiprocessors_},
+                        .ticket_count = decode_tickets_.shape()[0]},
                        stream());
     steps = std::move(rest);
   }

@@ -3,6 +3,7 @@
 
 #include "ops/attention_decode_cuda.h"
 #include "ops/cuda_support.h"
+#include "ops/tensor_core_units.cuh"
 
 // Decoding reads every cached key and value once: bandwidth is all that counts. The entries of a
 // cached head are shared out to the warps of several blocks. A warp takes 16 entries at a time
@@ -43,36 +44,6 @@ struct Params {
 
 __device__ unsigned shared_address(const void* p) {
   return static_cast<unsigned>(__cvta_generic_to_shared(p));
-}
-/// 16 bytes in the background; zeros where not `valid`.
-__device__ void copy_async(unsigned to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-               "r"(valid ? 16 : 0)
-               : "memory");
-}
-__device__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int pending>
-__device__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
-}
-__device__ void load_matrices(unsigned (&r)[4], unsigned address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
-               : "memory");
-}
-__device__ void load_matrices_transposed(unsigned (&r)[4], unsigned address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
-               : "memory");
-}
-__device__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 __device__ unsigned pack(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
@@ -126,9 +97,9 @@ struct Softmax {
 #pragma unroll
       for (int i = 0; i < dim / 16; ++i) {
         unsigned b[4];
-        load_matrices(b, row + (((2 * i + matrix % 2) ^ (key & 7)) * 16));
-        multiply(logit[0], q[i], b[0], b[1]);
-        multiply(logit[1], q[i], b[2], b[3]);
+        sm80::load_matrices(b, row + (((2 * i + matrix % 2) ^ (key & 7)) * 16));
+        sm80::mma(logit[0], q[i], b[0], b[1]);
+        sm80::mma(logit[1], q[i], b[2], b[3]);
       }
     }
     float keep[2] = {1, 1};
@@ -182,9 +153,9 @@ struct Softmax {
 #pragma unroll
     for (int i = 0; i < dim / 16; ++i) {
       unsigned b[4];
-      load_matrices_transposed(b, row + (((2 * i + matrix / 2) ^ (key & 7)) * 16));
-      multiply(result[2 * i], p, b[0], b[1]);
-      multiply(result[2 * i + 1], p, b[2], b[3]);
+      sm80::load_matrices_transposed(b, row + (((2 * i + matrix / 2) ^ (key & 7)) * 16));
+      sm80::mma(result[2 * i], p, b[0], b[1]);
+      sm80::mma(result[2 * i + 1], p, b[2], b[3]);
     }
   }
 
@@ -267,11 +238,12 @@ __global__ void __launch_bounds__(warps * 32, 1)
         const bool valid = block * block_entries + entry < length;
         const std::byte* from = page + ((slot + entry) * dim + piece * 8) * 2;
         const unsigned at = to + entry * dim * 2 + ((piece ^ (entry & 7)) * 16);
-        copy_async(at, from, valid);
-        copy_async(at + values_behind, from + std::int64_t{2} * p.page_tokens * dim, valid);
+        sm80::copy_async<true>(at, from, !valid);
+        sm80::copy_async<true>(at + values_behind, from + std::int64_t{2} * p.page_tokens * dim,
+                               !valid);
       }
     }
-    commit_copies();  // also where nothing is left: the groups are counted
+    sm80::copy_commit();  // also where nothing is left: the groups are counted
   };
 
   Softmax<dim, wide> softmax;
@@ -330,7 +302,7 @@ __global__ void __launch_bounds__(warps * 32, 1)
   }
 
   for (std::int64_t block = begin; block < end; ++block) {
-    wait_copies<stages - 2>();
+    sm80::copy_wait<stages - 2>();
     __syncwarp();
     fetch(block + stages - 1);
     const unsigned keys = keys_of(block - begin);
@@ -340,7 +312,7 @@ __global__ void __launch_bounds__(warps * 32, 1)
                 static_cast<int>(min(length - entry, std::int64_t{block_entries})), p.scale, lane);
     __syncwarp();
   }
-  wait_copies<0>();
+  sm80::copy_wait<0>();
   __syncwarp();
   if (worker == 0) {
     // The row itself, which is not cached yet, as a block with one entry.
@@ -515,8 +487,7 @@ void attend_steps(const AttentionArgs& a, std::span<const AttentionSegment> segm
   // have 128 entries at least, and its share of the workspace.
   const auto units = static_cast<std::int64_t>(segments.size()) * heads;
   assert(units <= workspace.ticket_count);
-  std::int64_t splits =
-      std::max<std::int64_t>(1, (dim == 64 ? 2 : 1) * workspace.multiprocessors / units);
+  std::int64_t splits = std::max<std::int64_t>(1, (dim == 64 ? 2 : 1) * multiprocessors() / units);
   splits = std::min(splits, std::max<std::int64_t>(1, capacity * a.layout.page_tokens / 128));
   splits = std::min(splits, workspace.partial_count / (units * queries * (dim + 2)));
   splits = std::max<std::int64_t>(splits, 1);

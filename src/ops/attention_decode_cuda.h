@@ -17,7 +17,6 @@ struct DecodeWorkspace {
   std::int64_t partial_count = 0;
   std::int32_t* tickets = nullptr;  // zero before and after each launch
   std::int64_t ticket_count = 0;
-  int multiprocessors = 0;
 };
 
 /// Attention of one new row for each of up to decode_group sequences over their caches and the row

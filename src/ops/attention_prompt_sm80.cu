@@ -5,9 +5,9 @@
 #include <type_traits>
 
 #include "ops/attention_prompt_cuda.h"
-#include "ops/attention_prompt_sm80_units.cuh"
 #include "ops/attention_prompt_sm90_maps.h"
 #include "ops/attention_prompt_softmax.cuh"
+#include "ops/tensor_core_units.cuh"
 
 // Attention of a fresh prompt after FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691):
 // each warp owns 32 query rows, so that a fragment of keys or values read from shared memory

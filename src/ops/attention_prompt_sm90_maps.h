@@ -11,15 +11,6 @@
 
 namespace fastkv::cuda {
 
-inline int multiprocessors() {
-  int device = 0;
-  int count = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-        "number of multiprocessors");
-  return count;
-}
-
 /// Whether TMA and 16-byte accesses can reach the rows of a (n, heads, D) slice.
 inline bool rows_on_16_bytes(const void* data, std::int64_t stride) {
   return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && stride % 8 == 0;

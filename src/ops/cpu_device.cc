@@ -27,16 +27,6 @@ class CpuTimeStamp final : public TimeStamp {
   std::chrono::steady_clock::time_point at_ = std::chrono::steady_clock::now();
 };
 
-/// The processor has nothing to gain from recording.
-class CpuRecording final : public Recording {
- public:
-  explicit CpuRecording(std::function<void()> work) : work_(std::move(work)) {}
-  void replay() override { work_(); }
-
- private:
-  std::function<void()> work_;
-};
-
 std::size_t row_bytes(const View& view) {
   if (view.rows() == 0) return 0;
   return static_cast<std::size_t>(view.shape.count() / view.rows()) * size_of(view.type);
@@ -91,11 +81,6 @@ DeviceCeilings CpuDevice::ceilings() {
 }
 
 std::unique_ptr<TimeStamp> CpuDevice::now() { return std::make_unique<CpuTimeStamp>(); }
-
-std::unique_ptr<Recording> CpuDevice::record(std::function<void()> work) {
-  work();
-  return std::make_unique<CpuRecording>(std::move(work));
-}
 
 Tensor CpuDevice::empty(DType type, Shape shape) {
   const std::size_t bytes = static_cast<std::size_t>(shape.count()) * size_of(type);

@@ -29,7 +29,6 @@ class CpuDevice final : public Device {
   void synchronize() override {}
   std::unique_ptr<TimeStamp> now() override;
   DeviceCeilings ceilings() override;
-  std::unique_ptr<Recording> record(std::function<void()> work) override;
 
   void embed(const View& ids, const View& table, const View& out) override;
   void rms_norm(const View& x, const View& weight, float epsilon, const View& out) override;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <map>
+#include <mutex>
 
 #include "core/error.h"
 #include "ops/cuda_support.h"
@@ -19,6 +21,18 @@ void check(cudaError_t status, const char* call) {
   (void)cudaGetLastError();  // or the next launch would report it again
   fail("the CUDA device reported an error: {} ({}), in {}", cudaGetErrorString(status),
        cudaGetErrorName(status), call);
+}
+
+int multiprocessors() {
+  int device = 0;
+  FASTKV_CUDA(cudaGetDevice(&device));
+  static std::mutex mutex;
+  static std::map<int, int> known;
+  const std::lock_guard lock(mutex);
+  int& count = known[device];
+  if (count == 0)
+    FASTKV_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
 }
 
 void refuse(const std::string& sentence) { fail("{}", sentence); }
@@ -106,7 +120,6 @@ CudaDevice::CudaDevice(const CudaOptions& options)
   cudaDeviceProp properties{};
   FASTKV_CUDA(cudaGetDeviceProperties(&properties, options.ordinal));
   capability_ = 10 * properties.major + properties.minor;
-  multiprocessors_ = properties.multiProcessorCount;
   if (capability_ < 80) {
     fail("{} has compute capability {}.{}; fastkv needs 8.0 or above; use --device cpu",
          properties.name, properties.major, properties.minor);

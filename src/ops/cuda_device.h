@@ -94,7 +94,6 @@ class CudaDevice final : public Device {
   std::shared_ptr<CudaMemory> memory_;
   DType activation_type_;
   int capability_ = 0;  // e.g. 90
-  int multiprocessors_ = 0;
   std::string description_;
   bool recording_ = false;
 

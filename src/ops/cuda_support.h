@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "core/tensor.h"
+
 // What the CUDA files share: checked calls, launches, and conversions on the device.
 
 namespace fastkv::cuda {
@@ -41,6 +43,15 @@ template <class Kernel>
 void allow_shared(Kernel* kernel, std::size_t bytes) {
   FASTKV_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    static_cast<int>(bytes)));
+}
+
+/// Multiprocessors of the device in use.
+int multiprocessors();
+
+/// Whether every row begins on a 16-byte border.
+inline bool on_16_bytes(const View& view) {
+  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
+         view.row_stride * static_cast<std::int64_t>(size_of(view.type)) % 16 == 0;
 }
 
 constexpr unsigned blocks_for(std::int64_t work, std::int64_t per_block) {

@@ -1,6 +1,25 @@
 #include "ops/device.h"
 
+#include <utility>
+
 namespace fastkv {
+namespace {
+
+class Repeated final : public Recording {
+ public:
+  explicit Repeated(std::function<void()> work) : work_(std::move(work)) {}
+  void replay() override { work_(); }
+
+ private:
+  std::function<void()> work_;
+};
+
+}  // namespace
+
+std::unique_ptr<Recording> Device::record(std::function<void()> work) {
+  work();
+  return std::make_unique<Repeated>(std::move(work));
+}
 
 void Device::norm_linear(const View& x, const View& norm, float epsilon, const Matrix& weight,
                          const View& out, const View& scratch) {

@@ -140,7 +140,8 @@ class Device {
   /// Measures now; takes a second or two.
   virtual DeviceCeilings ceilings() = 0;
   /// Issues `work`, which must neither allocate nor wait nor download, and keeps it for later.
-  virtual std::unique_ptr<Recording> record(std::function<void()> work) = 0;
+  /// Where nothing is gained by that, the work itself is done again.
+  virtual std::unique_ptr<Recording> record(std::function<void()> work);
 
   /// out[i] = table[ids[i]].  ids (n) int32, table (V, H), out (n, H) float32
   virtual void embed(const View& ids, const View& table, const View& out) = 0;

@@ -4,6 +4,7 @@
 
 #include "ops/cuda_support.h"
 #include "ops/few_rows_cuda.h"
+#include "ops/tensor_core_units.cuh"
 
 // A block computes tiles of 16 outputs (16 rows of W) for all rows of x with tensor cores: W is the
 // A operand of mma.m16n8k16, x the B operand. The block's eight warps share the depth K. A thread
@@ -21,15 +22,6 @@ constexpr int max_rows = 8;
 // Two blocks share a multiprocessor, where compute capability 8.0 has 164 KB.
 constexpr std::int64_t max_staged = 70 * 1024;
 constexpr int chunk = 128;  // columns of W that a warp takes at a time
-
-__device__ void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                         unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 /// Weights are read once: they need not stay in the first-level cache.
 __device__ uint4 load_streaming(const __nv_bfloat16* from) {
@@ -179,10 +171,10 @@ __global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p)
       load_next();
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        multiply(c, now_low[i].x, now_high[i].x, now_low[i].y, now_high[i].y, now_x[i].x,
-                 now_x[i].y);
-        multiply(c, now_low[i].z, now_high[i].z, now_low[i].w, now_high[i].w, now_x[i].z,
-                 now_x[i].w);
+        sm80::mma(c, {now_low[i].x, now_high[i].x, now_low[i].y, now_high[i].y}, now_x[i].x,
+                  now_x[i].y);
+        sm80::mma(c, {now_low[i].z, now_high[i].z, now_low[i].w, now_high[i].w}, now_x[i].z,
+                  now_x[i].w);
       }
     }
     sums[buffer][warp][group][2 * column] = c[0];
@@ -223,17 +215,11 @@ __global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p)
 
 template <FewRows kind, class X, class Out>
 void start(const Params& p, cudaStream_t stream) {
-  static const int multiprocessors = [] {
-    int device = 0, count = 0;
-    FASTKV_CUDA(cudaGetDevice(&device));
-    FASTKV_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-    return count;
-  }();
   const std::size_t shared = std::is_void_v<X> ? 0
                                                : static_cast<std::size_t>(p.rows) *
                                                      static_cast<std::size_t>(p.depth + 8) * 2;
   if (shared > 32 * 1024) allow_shared(few_rows_kernel<kind, X, Out>, shared);
-  const auto blocks = static_cast<unsigned>(std::min(p.tiles, 2 * multiprocessors));
+  const auto blocks = static_cast<unsigned>(std::min(p.tiles, 2 * multiprocessors()));
   launch("few_rows_kernel", few_rows_kernel<kind, X, Out>, dim3(blocks), warps * 32, shared, stream,
          true, p);
 }
@@ -247,11 +233,6 @@ void start(const Params& p, DType x_type, cudaStream_t stream) {
   } else {
     start<kind, __nv_bfloat16, Out>(p, stream);
   }
-}
-
-bool on_16_bytes(const View& view) {
-  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
-         view.row_stride * static_cast<std::int64_t>(size_of(view.type)) % 16 == 0;
 }
 
 }  // namespace

@@ -38,16 +38,11 @@ using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDes
 
 cudaDataType_t data_type(DType type) { return type == DType::f32 ? CUDA_R_32F : CUDA_R_16BF; }
 
-bool on_16_bytes(const View& view) {
-  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
-         view.row_stride * static_cast<std::int64_t>(size_of(view.type)) % 16 == 0;
-}
-
 bool library_takes(const View& x, const View& weight, const View& out) {
   const bool types = x.type == weight.type &&
                      (x.type == DType::f32 ? out.type == DType::f32 : x.type == DType::bf16) &&
                      (out.type == DType::f32 || out.type == DType::bf16);
-  return types && on_16_bytes(x) && on_16_bytes(weight) && on_16_bytes(out) &&
+  return types && cuda::on_16_bytes(x) && cuda::on_16_bytes(weight) && cuda::on_16_bytes(out) &&
          x.shape[1] % 8 == 0 && weight.rows() % 8 == 0;
 }
 

@@ -17,21 +17,7 @@ double attention_pairs(const AttentionArgs& a) {
   return pairs;
 }
 
-class Repeated final : public Recording {
- public:
-  explicit Repeated(std::function<void()> work) : work_(std::move(work)) {}
-  void replay() override { work_(); }
-
- private:
-  std::function<void()> work_;
-};
-
 }  // namespace
-
-std::unique_ptr<Recording> TimedDevice::record(std::function<void()> work) {
-  work();
-  return std::make_unique<Repeated>(std::move(work));
-}
 
 template <class Work>
 void TimedDevice::timed(const char* name, double flops, const Work& work) {

@@ -32,8 +32,6 @@ class TimedDevice final : public Device {
   void synchronize() override { device_.synchronize(); }
   std::unique_ptr<TimeStamp> now() override { return device_.now(); }
   DeviceCeilings ceilings() override { return device_.ceilings(); }
-  // Nothing is recorded: each operation is timed whenever it is issued.
-  std::unique_ptr<Recording> record(std::function<void()> work) override;
 
   void embed(const View& ids, const View& table, const View& out) override;
   void rms_norm(const View& x, const View& weight, float epsilon, const View& out) override;

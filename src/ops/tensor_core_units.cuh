@@ -4,20 +4,31 @@
 
 #include <cstdint>
 
-// Asynchronous copies and warp matrix products of compute capability 8.0, on tiles whose rows are
-// 16 bytes longer than their contents: the 8 rows of a matrix then lie in different banks.
+// Asynchronous copies and warp matrix products of compute capability 8.0. left_row() and
+// right_row() are for tiles whose rows are 16 bytes longer than their contents: the 8 rows of a
+// matrix then lie in different banks.
 
 namespace fastkv::cuda::sm80 {
 
 constexpr int kPadding = 8;  // elements
 
-/// Copies 16 bytes to shared memory, or zeros.
+/// Copies 16 bytes to shared memory, or zeros. kAhead: what is behind them, up to 128 bytes, will
+/// be wanted soon and is brought closer.
+template <bool kAhead = false>
+__device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, bool zeros) {
+  if constexpr (kAhead) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+                 "r"(zeros ? 0 : 16)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+                 "r"(zeros ? 0 : 16)
+                 : "memory");
+  }
+}
 __device__ __forceinline__ void copy_async(__nv_bfloat16* to, const __nv_bfloat16* from,
                                            bool zeros) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(zeros ? 0 : 16)
-               : "memory");
+  copy_async(static_cast<std::uint32_t>(__cvta_generic_to_shared(to)), from, zeros);
 }
 
 __device__ __forceinline__ void copy_commit() {
@@ -30,18 +41,27 @@ __device__ __forceinline__ void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-/// Four 8 x 8 matrices; thread t names row t % 8 of matrix t / 8.
-__device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const __nv_bfloat16* row) {
+/// Four 8 x 8 matrices; thread t names (by its place in shared memory) row t % 8 of matrix t / 8.
+__device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], std::uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(row))));
+               : "r"(row)
+               : "memory");
+}
+__device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const __nv_bfloat16* row) {
+  load_matrices(to, static_cast<std::uint32_t>(__cvta_generic_to_shared(row)));
 }
 
 __device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&to)[4],
-                                                         const __nv_bfloat16* row) {
+                                                         std::uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(row))));
+               : "r"(row)
+               : "memory");
+}
+__device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&to)[4],
+                                                         const __nv_bfloat16* row) {
+  load_matrices_transposed(to, static_cast<std::uint32_t>(__cvta_generic_to_shared(row)));
 }
 
 /// d (16, 8) += a (16, 16) b (16, 8)
