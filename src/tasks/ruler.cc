@@ -9,6 +9,7 @@
 #include "tasks/data_file.h"
 #include "tasks/lists.h"
 #include "tasks/ruler_prompts.h"
+#include "tasks/ruler_size.h"
 #include "tasks/table.h"
 
 // RULER: samples made here with the model's own tokenizer, or read from files that RULER's own

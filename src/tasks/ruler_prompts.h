@@ -12,7 +12,7 @@
 
 // RULER's prompts (Hsieh et al. 2024, https://arxiv.org/abs/2404.06654,
 // https://github.com/NVIDIA/RULER). A generator draws one prompt with a given amount of filling;
-// how much of it fits into a context is found elsewhere (ruler.cc).
+// how much of it fits into a context is found elsewhere (ruler_size.h).
 
 namespace fastkv {
 
@@ -49,6 +49,7 @@ struct RulerSetting {
   RulerSources& sources;
   const Codec& codec;
 };
+
 /// The generator of one of RULER's tasks. What `setting` refers to must outlive it.
 std::unique_ptr<RulerGenerator> make_ruler_generator(std::string_view task,
                                                      const RulerSetting& setting);
@@ -59,12 +60,5 @@ std::int64_t ruler_answer_tokens(std::string_view task);
 std::string_view ruler_question_mark(std::string_view task);
 /// How a task's answer prefix begins, in every version of RULER.
 std::string_view ruler_prefix_mark(std::string_view task);
-
-/// Tokens of the prompt and its answer.
-std::int64_t ruler_length(const RulerPrompt& prompt, std::int64_t answer_tokens,
-                          const Codec& codec);
-/// The largest size whose prompts fit into `tokens`; growth().low where none does.
-std::int64_t fit_ruler_size(const RulerGenerator& generator, const RulerSetting& setting,
-                            std::int64_t answer_tokens, std::string_view purpose);
 
 }  // namespace fastkv
