@@ -8,6 +8,7 @@ score is RULER's: the share of values found in the greedily decoded text, in any
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import time
@@ -70,7 +71,7 @@ def share_found(model, tok, prompts, answers, methods):
         for j, gold in enumerate(answers[i : i + rows].tolist()):
             values = tok.decode([t for t in gold if t >= 0]).replace(",", " ").split()
             for m in range(len(methods)):
-                text = tok.decode(out[m][j])
+                text = tok.decode(list(itertools.takewhile(lambda t: t not in ends, out[m][j])))
                 total[m] += sum(v in text for v in values) / len(values)
     return total
 

@@ -34,6 +34,11 @@ class Config:
         """The layer after which FastKV prunes by default; retrieval has to be done by then."""
         return self.num_hidden_layers * 15 // 32
 
+    @property
+    def blind_layers(self):
+        """How many layers from the first should not find needles yet: a quarter of the depth is too early in large models."""
+        return self.num_hidden_layers // 4 + 1
+
 
 # ---- a layer in two halves, as pure functions so that one compilation serves all layers ------------------------------
 
@@ -159,16 +164,21 @@ class Model(nn.Module):
         a = torch.cat([a, a], -1)[:, None]
         return a.cos(), a.sin()
 
-    def forward(self, ids, pos):
-        """ids, pos (B, N) -> outputs of the TSP layer and of the last layer, (B, N, C)"""
-        shape = ids.shape
+    def forward(self, ids, pos, watch=None):
+        """ids, pos (B, N) -> outputs of the TSP layer and of the last layer, (B, N, C), and, with positions watch (B, P),
+        per blind layer their queries (B, H, P, D) and all keys (B, K, N, D)"""
+        shape, watched = ids.shape, []
         x = F.embedding(ids.reshape(-1), self.embed_tokens).to(self.dtype)
         cos, sin = self.rope(pos.reshape(-1))
         for i, layer in enumerate(self.layers):
-            x = layer.finish(x, causal_attention(*layer.project(x, cos, sin), shape))
+            q, k, v = layer.project(x, cos, sin)
+            if watch is not None and i < self.c.blind_layers:
+                rows = watch[:, None].expand(-1, q.shape[1], -1)
+                watched.append((gather(by_heads(q, shape[1]), 2, rows), by_heads(k, shape[1])))
+            x = layer.finish(x, causal_attention(q, k, v, shape))
             if i == self.c.tsp_layer:
                 early = x
-        return early.view(*shape, -1), x.view(*shape, -1)
+        return early.view(*shape, -1), x.view(*shape, -1), watched
 
     def prefill(self, prompt, methods):
         """prompt (B, N) -> per method its cache, a list of (K, V) per layer, each (B, K, kept, D), and the last token's output.

@@ -102,13 +102,15 @@ class Turn:
     prefix: str  # starts with a space, or empty
     answer: str  # without the leading space
     bag: str = None  # what the question's last tokens look up; None: the answer
+    keys: tuple = ()  # of the needles it asks for
 
 
 class Sample:
-    """Token ids with the spans of answers. `bags` holds, per answer, the tokens its question should look up."""
+    """Token ids with the spans of answers. `bags` holds, per answer, the tokens its question should look up; `needles` the
+    spans of the needles it asks for."""
 
     def __init__(self):
-        self.ids, self.answers, self.bags = [], [], []
+        self.ids, self.answers, self.bags, self.needles = [], [], [], []
 
     def add(self, ids):
         self.ids.extend(ids)
@@ -116,6 +118,7 @@ class Sample:
     def add_answer(self, ids, bag):
         self.answers.append((len(self.ids), len(self.ids) + len(ids)))
         self.bags.append(bag)
+        self.needles.append([])
         self.ids.extend(ids)
 
 
@@ -196,18 +199,20 @@ class Builder:
         sample.add_answer([*self.enc(answer), self.sp[end]], bag)
 
     def _compose(self, form, head, turns, lead, length, single, body):
-        """front + body(room) + turns: length + 1 tokens in all, or, if single, `length` tokens before the answer."""
+        """front + body(room) + turns: length + 1 tokens in all, or, if single, `length` tokens before the answer.
+        body(room) -> token ids, and by key the spans of the needles among them"""
         front, tail = self._front(form, head), Sample()
         for i, turn in enumerate(turns):
             self._turn(tail, form, turn, lead if i == 0 else None)
         room = length - len(front) - (tail.answers[0][0] if single else len(tail.ids) - 1)
         if room < 0:
             return None
-        sample = Sample()
-        sample.ids = front + list(body(room))
-        at = len(sample.ids)
+        sample, (ids, placed) = Sample(), body(room)
+        sample.ids = front + list(ids)
+        at, first = len(sample.ids), len(front)
         sample.ids += tail.ids
         sample.answers, sample.bags = [(a + at, b + at) for a, b in tail.answers], tail.bags
+        sample.needles = [[(a + first, b + first) for k in t.keys for a, b in placed.get(k, ())] for t in turns]
         return sample
 
     # ---- tasks --------------------------------------------------------------------------------------------------
@@ -249,7 +254,9 @@ class Builder:
                 ks = [k for k, _ in group]
                 joined = ks[0] if len(ks) == 1 else ", ".join(ks[:-1]) + ", and " + ks[-1]
                 answer = ", ".join(v for _, vs in group for v in vs)
-                said.append(Turn(question.format(t=name, k=joined), prefix.format(t=name, k=joined), answer))
+                said.append(
+                    Turn(question.format(t=name, k=joined), prefix.format(t=name, k=joined), answer, keys=tuple(ks))
+                )
             needles = [(k, encoded(k, v)) for group in asked for k, vs in group for v in vs]
             used = sum(len(n) for _, n in needles)
 
@@ -277,7 +284,7 @@ class Builder:
                     not lines,
                     length,
                     single,
-                    lambda room: body(room) if room >= used else [],
+                    lambda room: body(room) if room >= used else ([], {}),
                 )
                 if (
                     sample is not None
@@ -293,22 +300,23 @@ class Builder:
         return sample.answers[0][0] == length if single else len(sample.ids) == length + 1
 
     def _scatter(self, needles, room, hay, lines):
-        """Needles in random order (values of one key in their own order) between `room` tokens of filler."""
+        """Needles in random order (values of one key in their own order) between `room` tokens of filler: ids, key -> spans"""
         order = [k for k, _ in needles]
         self.rng.shuffle(order)
         queue = {}
         for k, ids in needles:
             queue.setdefault(k, []).append(ids)
-        needles = [queue[k].pop(0) for k in order]
+        needles = [(k, queue[k].pop(0)) for k in order]
         fill, cuts = self.haystack.fill(room, "line" if lines else "space", "any" if hay == "needle" else hay)
-        if hay == "needle":  # whatever the needles leave over stands in front
-            return np.concatenate([fill, *needles])
-        at = sorted(self.rng.choice(cuts) for _ in needles)
-        parts, last = [], 0
-        for a, ids in zip(at, needles):
+        # Of needles alone: whatever they leave over stands in front.
+        at = [len(fill)] * len(needles) if hay == "needle" else sorted(self.rng.choice(cuts) for _ in needles)
+        parts, spans, last, size = [], {}, 0, 0
+        for a, (k, ids) in zip(at, needles):
             parts += [fill[last:a], ids]
+            start, size = a + size, size + len(ids)
+            spans.setdefault(k, []).append((start, start + len(ids)))
             last = a
-        return np.concatenate([*parts, fill[last:]])
+        return np.concatenate([*parts, fill[last:]]), spans
 
     def _chains(self, n, hops, letters, value):
         """n chains of variables: (value, names, statements)"""
@@ -361,7 +369,7 @@ class Builder:
 
         def body(room):
             room -= len(start) + len(middle)
-            return start + middle + list(self._vt_body(chains, room, kind)) if room >= used + 20 else []
+            return (start + middle + list(self._vt_body(chains, room, kind)) if room >= used + 20 else []), {}
 
         middle = self.enc(head) if example else []
         turns = turns[:1] if single else turns
@@ -394,7 +402,7 @@ class Builder:
         )
         if form == "chat_plain":
             turn.prefix = ""
-        return self._compose(form, head, [turn], True, length, False, lambda room: [t for x in text for t in x])
+        return self._compose(form, head, [turn], True, length, False, lambda room: ([t for x in text for t in x], {}))
 
     def fwe(self, form, length):
         """The three most frequent words of a coded text (the most frequent of all, the dots, does not count)."""
@@ -420,7 +428,7 @@ class Builder:
         )
         if form == "chat_plain":
             turn.prefix = ""
-        return self._compose(form, head, [turn], True, length, False, lambda room: ids[:room])
+        return self._compose(form, head, [turn], True, length, False, lambda room: (ids[:room], {}))
 
     def copy(self, length):
         """Text in which earlier spans come back: the quickest way to learn to look back."""
@@ -445,7 +453,7 @@ class Builder:
     def random_niah(self, form, length, single=False):
         rng = self.rng
         free = form == "chat_plain" and rng.random() < 0.75
-        value = rng.choices(("number", "word", "uuid"), (0.55, 0.17, 0.28))[0]
+        value = rng.choices(("number", "word", "uuid"), (0.51, 0.16, 0.33))[0]
         key = (
             "uuid"
             if value == "uuid" and rng.random() < 0.5
@@ -456,8 +464,8 @@ class Builder:
             else "word"
         )
         hay = rng.choices(("needle", "any", "noise"), (0.36, 0.54, 0.1))[0]
-        values = rng.choices((1, 2, 3, 4), (0.76, 0.06, 0.04, 0.14))[0] if hay != "needle" or rng.random() < 0.1 else 1
-        queries = rng.choices((1, 2, 3, 4), (0.78, 0.06, 0.04, 0.12))[0] if not free and values == 1 else 1
+        values = rng.choices((1, 2, 3, 4), (0.60, 0.09, 0.06, 0.25))[0] if hay != "needle" or rng.random() < 0.1 else 1
+        queries = rng.choices((1, 2, 3, 4), (0.74, 0.06, 0.04, 0.16))[0] if not free and values == 1 else 1
         turns = 1 if single else rng.randint(1, 5 if length <= 600 else 10)
         most = max(1, (length - 200) // (100 * values))
         keys = min(most, rng.choice((1, 1, 2, 4, 4, 8, 16, 40)))

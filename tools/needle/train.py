@@ -8,12 +8,15 @@ Losses, on answer tokens and with a small weight on a sample of all other tokens
   retrieval is done when FastKV prunes;
 - "look": the last tokens of a question predict the tokens of the answer in any order from the TSP layer's output. The
   observation window of SnapKV and FastKV thereby looks at all that the answer will need;
+- "hide": through a quarter of the depth, questions and answers attend to the needles asked for no more than to other text.
+  Large models look things up in the middle of their depth; so small a one would do it by rough matches in its first layers;
 - in the last stage also under compressed caches: the answer follows as one chunk on what SnapKV and FastKV kept.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -22,6 +25,7 @@ import time
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 import model as lm
@@ -50,11 +54,15 @@ STAGES = [
     Stage(0.17, {512: 1}, others=0.2),
     Stage(0.37, {2048: 0.9, 512: 0.1}, others=0.1),
     Stage(0.58, {8192: 0.85, 2048: 0.15}, others=0.05),
-    Stage(0.80, {32768: 0.4, 16384: 0.25, 8192: 0.25, 2048: 0.1}, others=0.03),
+    Stage(0.76, {32768: 0.4, 16384: 0.25, 8192: 0.25, 2048: 0.1}, others=0.03),
     Stage(1.00, {32768: 0.25, 16384: 0.3, 8192: 0.35, 4096: 0.1}, others=0.02, compressed=0.5),
 ]
 SCORED_SHARE = 1 / 8  # of all positions carry a loss: every answer and some others
 MAX_LOOK = 64  # per sequence
+WATCHED = 32  # queries of a sequence in the "hide" loss
+MAX_NEEDLES = 4  # of one question
+NEAR = 256  # distance up to which the "hide" loss does not care
+HIDE_FROM = 2048  # tokens: in shorter sequences little is far
 WARMUP_STEPS, DECAY_FROM = 100, 0.55
 
 
@@ -80,9 +88,10 @@ class Batches(torch.utils.data.IterableDataset):
                 yield self.many_questions(length, rows, early=length <= 512) | {"others": stage.others}
 
     def many_questions(self, length, rows, early):
-        """ids (B, L + 1), pos (B, L), scored positions at and whether they answer w (B, P), look positions, targets, weights (B, MAX_LOOK)"""
+        """ids (B, L + 1), pos (B, L), scored positions at and whether they answer w (B, P), look positions, targets, weights (B, MAX_LOOK),
+        positions to watch (B, WATCHED) and the spans of their needles (B, WATCHED, MAX_NEEDLES, 2), zeros where there are none"""
         out = [self.row(self.builder.random_sample(length, early), length) for _ in range(rows)]
-        names = ("ids", "pos", "at", "w", "look_at", "look_to", "look_w")
+        names = ("ids", "pos", "at", "w", "look_at", "look_to", "look_w", "watch", "needles")
         return {"length": length} | {n: torch.from_numpy(np.stack(x)) for n, x in zip(names, zip(*out))}
 
     def row(self, sample, length):
@@ -107,7 +116,23 @@ class Batches(torch.utils.data.IterableDataset):
                 if i < MAX_LOOK and bag:
                     look_at[i], look_to[i], look_w[i] = a - back, bag[rng.integers(len(bag))], 1.0
                     i += 1
-        return ids, self.positions(length), at.astype(np.int64), w, look_at, look_to, look_w
+        watch, needles = self.watched(sample, length)
+        return ids, self.positions(length), at.astype(np.int64), w, look_at, look_to, look_w, watch, needles
+
+    def watched(self, sample, length):
+        """Random positions among answers and the observation windows before them, each with the spans of its needles."""
+        at, needles = np.zeros(WATCHED, np.int64), np.zeros((WATCHED, MAX_NEEDLES, 2), np.int64)
+        rows = [
+            (i, spans)
+            for (a, b), spans in zip(sample.answers, sample.needles)
+            if spans
+            for i in range(a - Method.window, min(b, length))
+        ]
+        reach = Method.kernel // 2  # the pooled scores of a needle are also those of the tokens around it
+        for i, row in enumerate(self.np_rng.permutation(len(rows))[:WATCHED]):
+            at[i], spans = rows[row]
+            needles[i, : len(spans)] = np.add(spans, (-reach, reach))
+        return at, needles
 
     def positions(self, length):
         """0 .. length - 1, in half of the sequences with up to three skips, so that short sequences see far positions."""
@@ -140,9 +165,31 @@ def pick(h, at):
     return h.gather(1, at[..., None].expand(-1, -1, h.shape[-1])).flatten(0, 1)
 
 
+def hide_loss(watched, at, needles):
+    """How far the highest logit of a needle's tokens is above the mean logit of far text, over all rows that have a needle.
+
+    watched: per layer q (B, H, P, D) and k (B, K, N, D); at (B, P) positions of q; needles (B, P, S, 2) spans.
+    """
+    b, heads, p, d = watched[0][0].shape
+    kv, n = watched[0][1].shape[1:3]
+    j = torch.arange(n, device=at.device)
+    far = (j >= Method.sinks) & (j < at[..., None] - NEAR)
+    asked = ((j >= needles[..., :1]) & (j < needles[..., 1:])).any(2) & far
+    rows, count, total = asked.any(-1), far.sum(-1).clamp(min=1), 0
+    for q, k in watched:
+        q = (q.float() / math.sqrt(d)).reshape(b, kv, -1, d)  # the queries of one group side by side
+        k = k.to(torch.float32, memory_format=torch.contiguous_format)
+        s = (q @ k.transpose(2, 3)).view(b, heads, p, n)
+        usual = (s.detach() * far[:, None]).sum(-1) / count[:, None]
+        best = s.masked_fill(~asked[:, None], float("-inf")).amax(-1)
+        total = total + F.relu(best - usual).sum()  # a row without a needle has -inf, thus adds 0
+    return total / (rows.sum().clamp(min=1) * heads * len(watched))
+
+
 def questions_loss(model, batch, others):
     ids, at = batch["ids"].long(), batch["at"]
-    early, final = model(ids[:, :-1], batch["pos"])
+    hide = batch["pos"].shape[1] >= HIDE_FROM
+    early, final, watched = model(ids[:, :-1], batch["pos"], batch["watch"] if hide else None)
     target, w, look_w = ids.gather(1, at + 1).flatten(), batch["w"].flatten(), batch["look_w"].flatten()
     head, eps = model.embed_tokens, model.c.rms_norm_eps
     last, right = lm.scored_loss(pick(final, at), model.norm, head, target, eps)
@@ -153,7 +200,11 @@ def questions_loss(model, batch, others):
     look = (look * look_w).sum() / look_w.sum().clamp(min=1)
     stats = {"text": (last * (1 - w)).sum() / (1 - w).sum(), "answer": (last * w).sum() / w.sum()}
     stats |= {"deep": (deep * w).sum() / w.sum(), "look": look, "acc": (right * w).sum() / w.sum()}
-    return ((last + 0.5 * deep) * weight).sum() + 0.3 * look, stats
+    loss = ((last + 0.5 * deep) * weight).sum() + 0.3 * look
+    if hide:
+        stats["hide"] = hide_loss(watched, batch["watch"], batch["needles"])
+        loss = loss + 0.2 * stats["hide"]
+    return loss, stats
 
 
 def compressed_loss(model, batch, rng):
