@@ -2,7 +2,9 @@
 # Makes docs/results.md: needle and RULER under all methods, and FastKV's TSP layer and rate, on the
 # bundled model. It goes on where it was stopped.
 # usage: scripts/results.sh [--limit N] [--context N,...] [--ablation-context N] [--needle-context N,...]
-#                           [--depths N,...] [--out DIR] [--doc FILE] [--program FILE] [-- options of fastkv eval]
+#                           [--depths N,...] [--jobs N] [--out DIR] [--doc FILE] [--program FILE]
+#                           [-- options of fastkv eval]
+# --jobs: so many processes share the samples; several GPUs take them in turn.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +16,7 @@ depths=0,10,20,30,40,50,60,70,80,90,100
 out=results
 doc=docs/results.md
 program=build/fastkv
+jobs=1
 while [ $# -gt 0 ]; do
   case "$1" in
     --limit) limit=$2 ;;
@@ -21,11 +24,12 @@ while [ $# -gt 0 ]; do
     --ablation-context) ablation_context=$2 ;;
     --needle-context) needle_context=$2 ;;
     --depths) depths=$2 ;;
+    --jobs) jobs=$2 ;;
     --out) out=$2 ;;
     --doc) doc=$2 ;;
     --program) program=$2 ;;
     --) shift; break ;;
-    *) sed -n '2,6s/^# //p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,7s/^# //p' "$0" >&2; exit 2 ;;
   esac
   shift 2
 done
@@ -34,11 +38,24 @@ more=("$@")
 tasks=niah_single_1,niah_single_2,niah_single_3,niah_multikey_1,niah_multikey_2,niah_multikey_3
 tasks+=,niah_multivalue,niah_multiquery,vt
 
+gpus=$(nvidia-smi -L 2>/dev/null | wc -l || true)
 # evaluate NAME BENCHMARK OPTION...: into $out/NAME
 evaluate() {
-  local name=$1 benchmark=$2
+  local name=$1 benchmark=$2 job
   shift 2
-  "$program" eval "$benchmark" --out "$out/$name" "$@" ${more[@]+"${more[@]}"} >"$out/$name.log"
+  local run=("$program" eval "$benchmark" --out "$out/$name")
+  if [ "$jobs" -eq 1 ]; then
+    "${run[@]}" "$@" ${more[@]+"${more[@]}"} >"$out/$name.log"
+  else
+    local started=()
+    for ((job = 1; job <= jobs; ++job)); do
+      if [ "$gpus" -gt 1 ]; then export CUDA_VISIBLE_DEVICES=$((job % gpus)); fi
+      "${run[@]}" --shard "$job/$jobs" "$@" ${more[@]+"${more[@]}"} >"$out/$name.$job.log" 2>&1 &
+      started+=($!)
+    done
+    for job in "${started[@]}"; do wait "$job" || { cat "$out/$name".*.log >&2; exit 1; }; done
+    "${run[@]}" --merge "$out/$name" >"$out/$name.log"
+  fi
   echo "$out/$name"
 }
 # section FILE HEADING: what stands below a heading of a summary, without the heading

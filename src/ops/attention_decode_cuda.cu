@@ -15,9 +15,10 @@
 namespace fastkv::cuda {
 namespace {
 
-constexpr int warps = 8;
+constexpr int max_warps = 8;       // of a block; fewer where shared memory is small
 constexpr int block_entries = 16;  // that a warp takes at a time
-constexpr int stages = 3;
+// Two suffice to read at bandwidth, and leave room for a block of the next kernel.
+constexpr int stages = 2;
 constexpr int max_queries = 16;  // that share a cached head
 
 struct Group {
@@ -174,11 +175,9 @@ struct Merged {
 
 template <int dim>
 constexpr int stage_bytes = 2 * block_entries* dim * 2;
-template <int dim>
-constexpr int shared_bytes = warps* stages* stage_bytes<dim>;
 
 template <int dim, bool wide>
-__global__ void __launch_bounds__(warps * 32, 1)
+__global__ void __launch_bounds__(max_warps * 32, 1)
     attend_steps_kernel(const Params p, const Group group) {
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ bool is_last;
@@ -192,6 +191,7 @@ __global__ void __launch_bounds__(warps * 32, 1)
   const int head = blockIdx.y;
   const CachedLayer& cache = group.cache[blockIdx.z];
   const std::int64_t row = group.row[blockIdx.z];
+  const int warps = blockDim.x / 32;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const std::int64_t length = cache.lengths[head];
@@ -376,7 +376,7 @@ __global__ void __launch_bounds__(warps * 32, 1)
   float* partial = p.partials + (static_cast<std::int64_t>(unit) * splits + split) * per_split;
   __nv_bfloat16* out =
       p.out + row * p.out_stride + static_cast<std::int64_t>(head) * p.queries * dim;
-  for (int i = threadIdx.x; i < p.queries * dim; i += warps * 32) {
+  for (int i = threadIdx.x; i < p.queries * dim; i += blockDim.x) {
     const int query = i / dim;
     float most = -INFINITY;
     for (int w = 0; w < warps; ++w) most = fmaxf(most, states[w * max_queries + query].highest);
@@ -430,7 +430,7 @@ __global__ void __launch_bounds__(warps * 32, 1)
     if (lane == 0) weights[splits * p.queries + query] = 1 / sum;
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < p.queries * dim; i += warps * 32) {
+  for (int i = threadIdx.x; i < p.queries * dim; i += blockDim.x) {
     const int query = i / dim;
     float value = 0;
 #pragma unroll 8
@@ -445,9 +445,12 @@ __global__ void __launch_bounds__(warps * 32, 1)
 
 template <int dim, bool wide>
 void start(const Params& p, const Group& group, dim3 grid, cudaStream_t stream) {
-  allow_shared(attend_steps_kernel<dim, wide>, shared_bytes<dim>);
-  launch("attend_steps_kernel", attend_steps_kernel<dim, wide>, grid, warps * 32, shared_bytes<dim>,
-         stream, true, p, group);
+  constexpr std::size_t a_warp = stages * stage_bytes<dim>;
+  // The rest of the limit is for variables.
+  const std::size_t warps = std::min<std::size_t>(max_warps, (shared_limit() - 256) / a_warp);
+  allow_shared(attend_steps_kernel<dim, wide>, warps * a_warp);
+  launch("attend_steps_kernel", attend_steps_kernel<dim, wide>, grid,
+         static_cast<unsigned>(warps * 32), warps * a_warp, stream, true, p, group);
 }
 
 }  // namespace

@@ -115,6 +115,14 @@ __global__ void __launch_bounds__(kThreads, 2)
     copy_commit();
   };
 
+  if (tiles == 0) {  // nobody sees them
+    for (int head = first_head; head < first_head + heads_per_block; ++head) {
+      const int this_key = first_key + static_cast<int>(threadIdx.x);
+      if (this_key < n) args.out[head * args.out_stride + this_key] = 0.0f;
+    }
+    return;
+  }
+
   // ---- Keys to registers ----
   for (int at = static_cast<int>(threadIdx.x); at < kKeys * kHeadDim / 8; at += kThreads) {
     const int r = at / (kHeadDim / 8);
@@ -126,7 +134,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         outside);
   }
   copy_commit();
-  if (tiles > 0) load(0);  // on its way at the same time
+  load(0);  // on its way at the same time
   copy_wait<1>();
   __syncthreads();
   std::uint32_t keys[kSlabs][kSteps][4];
@@ -206,12 +214,6 @@ __global__ void __launch_bounds__(kThreads, 2)
       }
     }
     __syncthreads();
-  }
-  if (tiles == 0) {
-    for (int head = first_head; head < first_head + heads_per_block; ++head) {
-      const int this_key = first_key + static_cast<int>(threadIdx.x);
-      if (this_key < n) args.out[head * args.out_stride + this_key] = 0.0f;
-    }
   }
 #endif
 }

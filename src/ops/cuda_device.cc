@@ -23,16 +23,23 @@ void check(cudaError_t status, const char* call) {
        cudaGetErrorName(status), call);
 }
 
-int multiprocessors() {
+namespace {
+/// An attribute of the device in use, asked for once.
+int attribute(cudaDeviceAttr which) {
   int device = 0;
   FASTKV_CUDA(cudaGetDevice(&device));
   static std::mutex mutex;
-  static std::map<int, int> known;
+  static std::map<std::pair<int, cudaDeviceAttr>, int> known;
   const std::lock_guard lock(mutex);
-  int& count = known[device];
-  if (count == 0)
-    FASTKV_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
+  const auto [found, is_new] = known.try_emplace({device, which}, 0);
+  if (is_new) FASTKV_CUDA(cudaDeviceGetAttribute(&found->second, which, device));
+  return found->second;
+}
+}  // namespace
+
+int multiprocessors() { return attribute(cudaDevAttrMultiProcessorCount); }
+std::size_t shared_limit() {
+  return static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
 void refuse(const std::string& sentence) { fail("{}", sentence); }

@@ -152,45 +152,67 @@ void store_all(std::span<const Device::StoreArgs> sequences, const PageLayout& l
   flush();
 }
 
-constexpr int argmax_threads = 1024;
+struct Best {
+  float value;
+  std::int32_t place;
 
+  /// The higher value, of equal ones the first.
+  __device__ void offer(const Best& other) {
+    if (other.value > value || (other.value == value && other.place < place)) *this = other;
+  }
+  __device__ void join_warp() {
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+      const Best other{__shfl_xor_sync(0xffffffffU, value, lanes),
+                       __shfl_xor_sync(0xffffffffU, place, lanes)};
+      offer(other);
+    }
+  }
+};
+
+constexpr int argmax_blocks = 16;  // for a row
+constexpr int argmax_threads = 512;
+
+/// best: (rows, argmax_blocks). tickets: (rows), zero before and after.
 __global__ void __launch_bounds__(argmax_threads)
-    argmax_kernel(const float* x, std::int64_t stride, std::int64_t columns, std::int32_t* out) {
-  __shared__ float values[32];
-  __shared__ std::int32_t places[32];
+    argmax_kernel(const float* x, std::int64_t stride, std::int64_t columns, Best* best,
+                  std::int32_t* tickets, std::int32_t* out) {
+  __shared__ Best of_warp[argmax_threads / 32];
+  __shared__ bool is_last;
   cuda::let_next_start();
   cuda::wait_for_inputs();
-  x += blockIdx.x * stride;
-  float best = -INFINITY;
-  std::int32_t place = INT32_MAX;
-  const auto offer = [&](float value, std::int32_t at) {
-    if (value > best || (value == best && at < place)) {
-      best = value;
-      place = at;
-    }
-  };
+  const unsigned row = blockIdx.y;
+  x += row * stride;
+  best += row * argmax_blocks;
+  constexpr Best nothing{-INFINITY, INT32_MAX};
+  Best mine = nothing;
 #pragma unroll 8
-  for (std::int64_t i = threadIdx.x; i < columns; i += argmax_threads)
-    offer(x[i], static_cast<std::int32_t>(i));
-  const auto across_warp = [&] {
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
-      const float value = __shfl_xor_sync(0xffffffffU, best, lanes);
-      const std::int32_t at = __shfl_xor_sync(0xffffffffU, place, lanes);
-      offer(value, at);
-    }
-  };
-  across_warp();
-  if (threadIdx.x % 32 == 0) {
-    values[threadIdx.x / 32] = best;
-    places[threadIdx.x / 32] = place;
-  }
+  for (std::int64_t i = blockIdx.x * argmax_threads + threadIdx.x; i < columns;
+       i += argmax_blocks * argmax_threads)
+    mine.offer({x[i], static_cast<std::int32_t>(i)});
+  mine.join_warp();
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = mine;
   __syncthreads();
   if (threadIdx.x >= 32) return;
-  best = values[threadIdx.x];
-  place = places[threadIdx.x];
-  across_warp();
+  mine = threadIdx.x < argmax_threads / 32 ? of_warp[threadIdx.x] : nothing;
+  mine.join_warp();
+
+  // The last block to get here joins all of them.
+  if (threadIdx.x == 0) {
+    best[blockIdx.x] = mine;
+    __threadfence();
+    is_last = atomicAdd(&tickets[row], 1) == argmax_blocks - 1;
+  }
+  __syncwarp();
+  if (!is_last) return;
+  __threadfence();
+  mine = nothing;
+  if (threadIdx.x < argmax_blocks)
+    mine = {__ldcg(&best[threadIdx.x].value), __ldcg(&best[threadIdx.x].place)};
+  mine.join_warp();
+  if (threadIdx.x > 0) return;
+  tickets[row] = 0;
   // Where nothing is a number, the first column, as on the CPU.
-  if (threadIdx.x == 0) out[blockIdx.x] = place == INT32_MAX ? 0 : place;
+  out[row] = mine.place == INT32_MAX ? 0 : mine.place;
 }
 
 }  // namespace
@@ -258,10 +280,16 @@ void CudaDevice::store(std::span<const StoreArgs> sequences, const PageLayout& l
 }
 
 void CudaDevice::argmax(const View& x, const View& out) {
-  if (x.rows() == 0) return;
-  cuda::launch("argmax_kernel", argmax_kernel, dim3(static_cast<unsigned>(x.rows())),
-               argmax_threads, 0, stream(), true, static_cast<const float*>(x.data), x.row_stride,
-               x.shape[1], static_cast<std::int32_t*>(out.data));
+  // Nobody else uses the decoding workspace meanwhile.
+  const std::int64_t at_once = decode_tickets_.shape()[0];
+  for (std::int64_t first = 0; first < x.rows(); first += at_once) {
+    const View rows = x.slice(first, std::min(at_once, x.rows() - first));
+    const dim3 grid(argmax_blocks, static_cast<unsigned>(rows.rows()));
+    cuda::launch("argmax_kernel", argmax_kernel, grid, argmax_threads, 0, stream(), true,
+                 static_cast<const float*>(rows.data), x.row_stride, x.shape[1],
+                 reinterpret_cast<Best*>(decode_partials_.view().data),
+                 decode_tickets_.as<std::int32_t>(), out.as<std::int32_t>() + first);
+  }
 }
 
 }  // namespace fastkv

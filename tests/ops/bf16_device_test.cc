@@ -54,7 +54,7 @@ Matrix one_part(const View& view) {
 
 TEST_P(Bf16Device, ProductsOfFewAndManyRows) {
   for (std::int64_t rows : {1, 2, 3, 5, 8, 9, 33, 300}) {
-    for (std::int64_t depth : {128, 256, 1152, 4096, 14336}) {
+    for (std::int64_t depth : {64, 192, 256, 1152, 4096, 14336}) {
       for (std::int64_t outputs : {8, 16, 24, 1000}) {
         SCOPED_TRACE(testing::Message() << rows << " x " << depth << " x " << outputs);
         const float size = 1 / std::sqrt(static_cast<float>(depth));
@@ -69,7 +69,7 @@ TEST_P(Bf16Device, ProductsOfFewAndManyRows) {
             // A library may round the product before it adds it to what is there.
             const bool rounds_twice = store == Device::Store::accumulate && type == DType::bf16;
             ASSERT_TRUE(near(get(*device_, out.narrow), doubles(get(*cpu_, out.wide)),
-                             type == DType::f32 ? 5e-5
+                             type == DType::f32 ? 1e-4  // tensor cores cut off as they add
                              : rounds_twice     ? 2 * ulp
                                                 : ulp,
                              type == DType::f32 ? 1

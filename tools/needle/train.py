@@ -63,6 +63,7 @@ WATCHED = 32  # queries of a sequence in the "hide" loss
 MAX_NEEDLES = 4  # of one question
 NEAR = 256  # distance up to which the "hide" loss does not care
 HIDE_FROM = 2048  # tokens: in shorter sequences little is far
+ORDINARY = 1.5  # deviations above the mean that some token of any thirty has
 WARMUP_STEPS, DECAY_FROM = 100, 0.55
 
 
@@ -166,7 +167,7 @@ def pick(h, at):
 
 
 def hide_loss(watched, at, needles):
-    """How far the highest logit of a needle's tokens is above the mean logit of far text, over all rows that have a needle.
+    """How far the highest logit of a needle's tokens stands out of those of far text, over all rows that have a needle.
 
     watched: per layer q (B, H, P, D) and k (B, K, N, D); at (B, P) positions of q; needles (B, P, S, 2) spans.
     """
@@ -181,8 +182,10 @@ def hide_loss(watched, at, needles):
         k = k.to(torch.float32, memory_format=torch.contiguous_format)
         s = (q @ k.transpose(2, 3)).view(b, heads, p, n)
         usual = (s.detach() * far[:, None]).sum(-1) / count[:, None]
+        spread = ((s.detach() - usual[..., None]).square() * far[:, None]).sum(-1) / count[:, None]
         best = s.masked_fill(~asked[:, None], float("-inf")).amax(-1)
-        total = total + F.relu(best - usual).sum()  # a row without a needle has -inf, thus adds 0
+        # In deviations: selection goes by rank. A row without a needle has -inf, thus adds 0.
+        total = total + F.relu((best - usual) / (spread + 1e-3).sqrt() - ORDINARY).sum()
     return total / (rows.sum().clamp(min=1) * heads * len(watched))
 
 
