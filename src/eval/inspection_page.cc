@@ -40,9 +40,9 @@ OrderedJson runs(const std::vector<std::int64_t>& values) {
   return list;
 }
 
-OrderedJson page_data(const Selection& s, const std::vector<std::string>& tokens) {
+OrderedJson page_data(const TracedSelection& s, const std::vector<std::string>& tokens) {
   OrderedJson layers = OrderedJson::array();
-  for (const Selection::Layer& layer : s.layers) {
+  for (const TracedSelection::Layer& layer : s.layers) {
     // -1: the token never came to this layer.
     std::vector<std::int64_t> values = layer.kept;
     for (std::size_t t = 0; t < values.size(); ++t) {
@@ -53,7 +53,7 @@ OrderedJson page_data(const Selection& s, const std::vector<std::string>& tokens
   return {{"tokens", tokens}, {"layers", layers}};
 }
 
-LineChart sizes_chart(const Selection& s) {
+LineChart sizes_chart(const TracedSelection& s) {
   LineChart chart;
   chart.title = "Tokens by layer";
   chart.x_label = "layer";
@@ -62,7 +62,7 @@ LineChart sizes_chart(const Selection& s) {
   Series entered{"enter the layer", {}, {}, {}}, any{"kept by some head", {}, {}, {}},
       mean{"kept by a head", {}, {}, {}};
   for (std::size_t i = 0; i < s.layers.size(); ++i) {
-    const Selection::Layer& layer = s.layers[i];
+    const TracedSelection::Layer& layer = s.layers[i];
     double in = 0.0, some = 0.0, all = 0.0;
     for (std::size_t t = 0; t < layer.kept.size(); ++t) {
       in += layer.entered[t] ? 1.0 : 0.0;
@@ -78,7 +78,7 @@ LineChart sizes_chart(const Selection& s) {
   return chart;
 }
 
-LineChart overlap_chart(const Selection& s) {
+LineChart overlap_chart(const TracedSelection& s) {
   LineChart chart;
   chart.title = "What layers' selections have in common";
   chart.subtitle = "tokens kept by some head of both, of those kept by some head of either";
@@ -96,7 +96,7 @@ LineChart overlap_chart(const Selection& s) {
   return chart;
 }
 
-HeatMap overlap_map(const Selection& s) {
+HeatMap overlap_map(const TracedSelection& s) {
   HeatMap map;
   map.title = "Every layer with every other";
   map.x_label = map.y_label = "layer";
@@ -104,7 +104,8 @@ HeatMap overlap_map(const Selection& s) {
   for (std::size_t a = 0; a < s.layers.size(); ++a) {
     map.x.push_back(std::to_string(a));
     map.y.push_back(std::to_string(a));
-    for (const Selection::Layer& b : s.layers) map.cells.push_back(100 * overlap(s.layers[a], b));
+    for (const TracedSelection::Layer& b : s.layers)
+      map.cells.push_back(100 * overlap(s.layers[a], b));
   }
   return map;
 }
@@ -191,7 +192,7 @@ std::vector<std::string> token_texts(const Text& text, std::span<const TokenId> 
 
 std::string inspection_page(const std::string& title, const std::vector<std::string>& tokens,
                             const std::string& trace) {
-  const Selection s = read_selection(trace);
+  const TracedSelection s = read_selection(trace);
   std::string charts = draw_svg(sizes_chart(s)) + draw_svg(overlap_chart(s));
   if (s.layers.size() > 1) charts += draw_svg(overlap_map(s));
   return fmt::format(

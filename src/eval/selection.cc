@@ -26,9 +26,9 @@ std::vector<bool> marks(const Json& positions, std::int64_t tokens) {
 
 }  // namespace
 
-Selection read_selection(std::string_view trace) {
+TracedSelection read_selection(std::string_view trace) {
   const Json json = parse_json(trace, where);
-  Selection s;
+  TracedSelection s;
   s.method = get_string(json, "method", where);
   s.options = get_object(json, "options", where).dump();
   s.tokens = get_int(json, "prompt_len", where);
@@ -41,7 +41,7 @@ Selection read_selection(std::string_view trace) {
   std::vector<bool> entered(n, true);
   if (restarts && !propagated.empty()) entered = marks(propagated.begin().value(), s.tokens);
   for (std::size_t i = 0; i < heads.size(); ++i) {
-    Selection::Layer layer;
+    TracedSelection::Layer layer;
     layer.heads = to_int(heads[i], "kv_heads", where);
     layer.entered = entered;
     layer.kept.assign(n, 0);
@@ -60,7 +60,7 @@ Selection read_selection(std::string_view trace) {
   return s;
 }
 
-double overlap(const Selection::Layer& a, const Selection::Layer& b) {
+double overlap(const TracedSelection::Layer& a, const TracedSelection::Layer& b) {
   double both = 0.0, one = 0.0;
   for (std::size_t t = 0; t < std::min(a.kept.size(), b.kept.size()); ++t) {
     both += a.kept[t] > 0 && b.kept[t] > 0 ? 1.0 : 0.0;

@@ -9,7 +9,7 @@
 namespace fastkv {
 
 /// What a trace says, layer by layer, about every token of the prompt.
-struct Selection {
+struct TracedSelection {
   struct Layer {
     std::int64_t heads = 0;          // that are cached
     std::vector<bool> entered;       // (tokens): whether the token came to this layer
@@ -21,9 +21,9 @@ struct Selection {
   std::vector<Layer> layers;
 };
 /// Throws Error where `trace` is not a trace (docs/trace.md).
-Selection read_selection(std::string_view trace);
+TracedSelection read_selection(std::string_view trace);
 
 /// Tokens that any head keeps in both layers, of those that any head keeps in one of them, 0 to 1.
-double overlap(const Selection::Layer& a, const Selection::Layer& b);
+double overlap(const TracedSelection::Layer& a, const TracedSelection::Layer& b);
 
 }  // namespace fastkv

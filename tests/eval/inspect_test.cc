@@ -24,7 +24,7 @@ json small_trace() {
 }
 
 TEST(Selection, CountsHeadsAndKnowsWhoComesToALayer) {
-  const Selection s = read_selection(small_trace().dump());
+  const TracedSelection s = read_selection(small_trace().dump());
   ASSERT_EQ(s.layers.size(), 3U);
   EXPECT_EQ(s.layers[0].kept, (std::vector<std::int64_t>{1, 1, 0, 2}));
   EXPECT_EQ(s.layers[1].kept, (std::vector<std::int64_t>{2, 2, 2, 2}));
@@ -38,8 +38,8 @@ TEST(Selection, CountsHeadsAndKnowsWhoComesToALayer) {
 TEST(Selection, OfAMethodThatStartsOverIsTheSameInAllLayers) {
   json trace = small_trace();
   trace["kept"] = json::array();
-  const Selection s = read_selection(trace.dump());
-  for (const Selection::Layer& layer : s.layers)
+  const TracedSelection s = read_selection(trace.dump());
+  for (const TracedSelection::Layer& layer : s.layers)
     EXPECT_EQ(layer.kept, (std::vector<std::int64_t>{0, 2, 0, 2}));
 }
 
@@ -79,10 +79,10 @@ TEST(InspectionPage, ShowsEveryMethodOfARealModel) {
   for (const MethodInfo& method : engine.methods()) {
     Session session = engine.start({method.name, {}}, /*trace=*/true);
     session.append(ids);
-    const Selection s = read_selection(session.trace());
+    const TracedSelection s = read_selection(session.trace());
     ASSERT_EQ(static_cast<std::int64_t>(s.layers.size()), engine.info().layers) << method.name;
     std::size_t entries = 0;
-    for (const Selection::Layer& layer : s.layers)
+    for (const TracedSelection::Layer& layer : s.layers)
       entries += static_cast<std::size_t>(
           std::accumulate(layer.kept.begin(), layer.kept.end(), std::int64_t{0}));
     const ModelInfo& info = engine.info();
