@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -161,23 +160,39 @@ class InfiniteBench : public Benchmark {
     return fill_template(text, fields);
   }
 
-  /// "... The largest number of the list is: " asks what the largest number is.
-  static std::string list_question(const std::string& input) {
-    static const std::regex wanted("The .+ of");
-    std::smatch match;
-    if (!std::regex_search(input, match, wanted)) {
-      fail("the row's input does not say which number of the list is wanted.");
+  // Patterns are searched by hand: std::regex recurses once a character, and lines may be long.
+
+  /// "... The largest number of the list is: " asks what the largest number is: "The .+ of".
+  static std::string list_question(std::string_view input) {
+    while (!input.empty()) {
+      const std::string_view line = input.substr(0, input.find('\n'));
+      const auto begin = line.find("The ");
+      const auto end = line.rfind(" of");
+      if (begin != line.npos && end != line.npos && begin + 4 < end) {
+        const std::string wanted = python_lower(line.substr(begin, end - begin));
+        return "What is " + wanted + " in the following list?";
+      }
+      input.remove_prefix(std::min(line.size() + 1, input.size()));
     }
-    const std::string found = python_lower(match.str());
-    return "What is " + found.substr(0, found.size() - 3) + " in the following list?";
+    fail("the row's input does not say which number of the list is wanted.");
   }
 
-  static std::string function_call(const std::string& input) {
-    static const std::regex wanted("func_[0-9]+\\(-?[0-9]+\\)");
-    std::smatch match;
-    if (!std::regex_search(input, match, wanted))
-      fail("the row's input has no call of a function.");
-    return match.str();
+  /// The first "func_[0-9]+\(-?[0-9]+\)".
+  static std::string function_call(std::string_view input) {
+    const auto behind_digits = [&](std::size_t at) {
+      return std::min(input.find_first_not_of("0123456789", at), input.size());
+    };
+    constexpr std::string_view name = "func_";
+    for (auto at = input.find(name); at != input.npos; at = input.find(name, at + 1)) {
+      const std::size_t open = behind_digits(at + name.size());
+      if (open == at + name.size() || !input.substr(open).starts_with('(')) continue;
+      const bool negative = input.substr(open + 1).starts_with('-');
+      const std::size_t number = open + (negative ? 2 : 1);
+      const std::size_t close = behind_digits(number);
+      if (close == number || !input.substr(close).starts_with(')')) continue;
+      return std::string(input.substr(at, close + 1 - at));
+    }
+    fail("the row's input has no call of a function.");
   }
 
   InfiniteBenchOptions options_;

@@ -1,3 +1,6 @@
+#include <nlohmann/json.hpp>
+
+#include "core/json.h"
 #include "support/expect_error.h"
 #include "task_test.h"
 
@@ -98,6 +101,37 @@ TEST(InfiniteBench, AsksForFunctionsAndNumbers) {
   EXPECT_EQ(all.samples[0].context,
             "What is the second largest number in the following list?\n\n[3, 17]");
   EXPECT_EQ(data.benchmark->score(all.samples[0], "3"), 1.0);
+}
+
+TEST(InfiniteBench, FindsWhatIsAskedInInputsOfAnyForm) {
+  const OwnData data;
+  const auto asked = [&](const std::string& task, const std::string& input) {
+    const Json row = {{"id", 0}, {"context", "c"}, {"input", input}, {"answer", {3}}};
+    const auto all = data.read(task, row.dump(), {{"prompts", "open"}});
+    if (all.samples.empty()) return all.issues.at(0).message;
+    const std::string prompt = test::prompt_of(all.samples[0]);
+    const std::string begin = task == "code_run" ? "exact value of " : "What is ";
+    const std::string end = task == "code_run" ? ". The" : " in the";
+    const auto from = prompt.find(begin) + begin.size();
+    return prompt.substr(from, prompt.find(end, from) - from);
+  };
+  const std::string no_call = "the row's input has no call of a function.";
+  EXPECT_EQ(asked("code_run", "func_(1) func_2 func_3() func_4(-) func_5(6 func_78(90)"),
+            "func_78(90)");
+  EXPECT_EQ(asked("code_run", "func_func_1(-23) func_4(5)"), "func_1(-23)");
+  for (const char* input : {"", "func_", "func_1", "func_1(", "func_1(-", "func_1(2"}) {
+    EXPECT_EQ(asked("code_run", input), no_call) << input;
+  }
+  const std::string no_number = "the row's input does not say which number of the list is wanted.";
+  EXPECT_EQ(asked("math_find", "The end.\nThe last of all of it"), "the last of all");
+  EXPECT_EQ(asked("math_find", "of The\nThe  of\nThe x of\n"), "the x");
+  for (const char* input : {"", "The ", "The  of", "one of The ", "The least\n of"}) {
+    EXPECT_EQ(asked("math_find", input), no_number) << input;
+  }
+  // Lines longer than a stack.
+  const std::string many(1'000'000, '1');
+  EXPECT_EQ(asked("code_run", "func_" + many + "(2)"), "func_" + many + "(2)");
+  EXPECT_EQ(asked("math_find", "The " + many), no_number);
 }
 
 TEST(InfiniteBench, ScorersAndAverages) {
