@@ -75,7 +75,7 @@ function(fastkv_module name)
 endfunction()
 
 # fastkv_code_version(FILE): defines FASTKV_CODE_VERSION for that source file, the project's version
-# and, in a git repository, the commit as of the last run of CMake.
+# and, in a git repository, the commit.
 function(fastkv_code_version file)
   find_package(Git QUIET)
   set(version ${PROJECT_VERSION})
@@ -84,6 +84,9 @@ function(fastkv_code_version file)
                     OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_QUIET)
     if(NOT failed)
       string(APPEND version "+${commit}")
+    endif()
+    if(EXISTS ${PROJECT_SOURCE_DIR}/.git/logs/HEAD)  # a commit runs CMake again
+      set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/.git/logs/HEAD)
     endif()
   endif()
   set_source_files_properties(${file} PROPERTIES COMPILE_DEFINITIONS FASTKV_CODE_VERSION="${version}")

@@ -3,8 +3,10 @@
 # bundled model. It goes on where it was stopped.
 # usage: scripts/results.sh [--limit N] [--context N,...] [--ablation-context N] [--needle-context N,...]
 #                           [--depths N,...] [--jobs N] [--out DIR] [--doc FILE] [--program FILE]
-#                           [-- options of fastkv eval]
+#                           [--summary-only] [-- options of fastkv eval]
 # --jobs: so many processes share the samples; several GPUs take them in turn.
+# --summary-only: make the document of the answers that are there.
+# What the results mean is written by hand, in discussion.md beside the pictures.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,8 +19,10 @@ out=results
 doc=docs/results.md
 program=build/fastkv
 jobs=1
+summary_only=
 while [ $# -gt 0 ]; do
   case "$1" in
+    --summary-only) summary_only=1; shift; continue ;;
     --limit) limit=$2 ;;
     --context) context=$2 ;;
     --ablation-context) ablation_context=$2 ;;
@@ -29,7 +33,7 @@ while [ $# -gt 0 ]; do
     --doc) doc=$2 ;;
     --program) program=$2 ;;
     --) shift; break ;;
-    *) sed -n '2,7s/^# //p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,9s/^# //p' "$0" >&2; exit 2 ;;
   esac
   shift 2
 done
@@ -44,7 +48,9 @@ evaluate() {
   local name=$1 benchmark=$2 job
   shift 2
   local run=("$program" eval "$benchmark" --out "$out/$name")
-  if [ "$jobs" -eq 1 ]; then
+  if [ -n "$summary_only" ]; then
+    "${run[@]}" --merge "$out/$name" >"$out/$name.log"
+  elif [ "$jobs" -eq 1 ]; then
     "${run[@]}" "$@" ${more[@]+"${more[@]}"} >"$out/$name.log"
   else
     local started=()
@@ -92,6 +98,8 @@ Made by \`scripts/results.sh\`; [evaluation.md](evaluation.md) says what is meas
 the project's own, so scores are not comparable with published ones. The model was trained for such questions, partly
 under SnapKV's and FastKV's selection ([its card](../models/needle-v2-14m/README.md)): it shows that the engine
 works and how methods differ on this model, not which one is best.
+
+$(cat "$pictures/discussion.md" 2>/dev/null || true)
 
 $(setting "$out/ruler/ruler.md")
 
