@@ -51,7 +51,7 @@ const std::string needle =
     "--needle 'One of the special magic numbers for old-dog is: 4711123.' --answer 4711123 "
     "--question 'What is the special magic number for old-dog?' --out ";
 
-/// Starts the program and kills it after a while; whether it had ended by itself.
+/// Starts the program and kills it after a while; whether it had ended by itself, as it should.
 bool run_and_kill(const std::string& arguments, std::chrono::milliseconds after) {
   const pid_t child = fork();
   if (child == 0) {
@@ -62,25 +62,34 @@ bool run_and_kill(const std::string& arguments, std::chrono::milliseconds after)
   }
   int status = 0;
   const auto end = std::chrono::steady_clock::now() + after;
-  while (std::chrono::steady_clock::now() < end) {
-    if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status);
+  bool ended = false;
+  while (!ended && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ended = waitpid(child, &status, WNOHANG) == child;
   }
-  kill(child, SIGKILL);
-  waitpid(child, &status, 0);
-  return WIFEXITED(status);
+  if (!ended) {
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+  }
+  if (!WIFEXITED(status)) return false;
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  return true;
 }
 
 TEST_F(Eval, KilledAtAnyMomentAndGoneOnWithGivesTheSameSummary) {
   const std::string at_once = folder("at_once");
+  const auto start = std::chrono::steady_clock::now();
   const Result r = fastkv(needle + at_once);
+  const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now() - start);
   ASSERT_EQ(r.code, 0) << r.out;
   ASSERT_EQ(lines_of(at_once + "/needle.jsonl"), 1U + 2 * 4 * 3);
 
   const std::string killed = folder("killed");
   std::mt19937 random(11);
   int kills = 0;
-  while (!run_and_kill(needle + killed, std::chrono::milliseconds(400 + random() % 900))) {
+  // From an eighth of the whole run's time to five eighths.
+  while (!run_and_kill(needle + killed, whole / 8 + whole * (random() % 500) / 1000)) {
     ASSERT_LT(++kills, 200);
     const std::string path = killed + "/needle.jsonl";
     // Now and then also as a crash of the machine leaves it.
