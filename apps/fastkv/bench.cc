@@ -97,6 +97,7 @@ struct Row {
   double prefill = 0, prefill_spread = 0, prefill_floor = 0, gemm_share = 0, selection = 0;
   double step = 0, step_spread = 0, step_floor = 0;  // one token for each sequence
   std::size_t kv_bytes = 0;                          // of one sequence
+  std::size_t kv_bytes_read = 0;                     // of them, by a step
   std::size_t peak_memory = 0;
 };
 
@@ -139,6 +140,7 @@ class Bench {
       if (i >= o_.warmup || what_ == What::decode) prefills.push_back(r.prefill_seconds);
       row.selection = r.selection_seconds;
       row.kv_bytes = r.kv_bytes;
+      row.kv_bytes_read = r.kv_bytes_read;
       row.prefill_floor =
           r.linear_flops / ceilings_.gemm_flops + r.attention_flops / ceilings_.attention_flops;
       row.gemm_share = r.linear_flops / ceilings_.gemm_flops;
@@ -162,7 +164,7 @@ class Bench {
     row.step = median(steps);
     row.step_spread = spread(steps);
     const auto bytes = static_cast<double>(weight_bytes_read()) +
-                       static_cast<double>(batch) * static_cast<double>(row.kv_bytes);
+                       static_cast<double>(batch) * static_cast<double>(row.kv_bytes_read);
     row.step_floor = bytes / ceilings_.memory_bytes;
     return row;
   }
@@ -198,6 +200,7 @@ Json to_json(const Row& r) {
           {"decode_tokens_per_second", r.step > 0 ? static_cast<double>(r.batch) / r.step : 0.0},
           {"step_over_floor", r.step_floor > 0 ? r.step / r.step_floor : 0.0},
           {"kv_bytes", r.kv_bytes},
+          {"kv_bytes_read", r.kv_bytes_read},
           {"peak_memory", r.peak_memory}};
 }
 

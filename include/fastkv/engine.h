@@ -141,6 +141,7 @@ struct Report {
   std::vector<std::int64_t> cached_heads;  // of each layer
   std::size_t kv_bytes_full = 0;           // what a full cache would hold after the prompt
   std::size_t kv_bytes = 0;                // what is held after the prompt
+  std::size_t kv_bytes_read = 0;           // of it, at most, by a step: windows hide the rest
   double linear_flops = 0.0;               // of the prompt's linear layers, without the head
   double attention_flops = 0.0;            // of the prompt's causal attention, without scoring
   double prefill_seconds = 0.0;            // selection included

@@ -38,6 +38,7 @@ std::string Report::json() const {
   json["cached_heads"] = cached_heads;
   json["kv_bytes_full"] = kv_bytes_full;
   json["kv_bytes"] = kv_bytes;
+  json["kv_bytes_read"] = kv_bytes_read;
   json["linear_flops"] = linear_flops;
   json["attention_flops"] = attention_flops;
   json["prefill_seconds"] = prefill_seconds;

@@ -47,14 +47,35 @@ std::string options_json(const std::vector<OptionInfo>& options) {
   return json.dump();
 }
 
+/// How many pairs of query and key a layer's causal attention looks at.
+double visible_pairs(Device& device, const LayerReport& layer, std::int64_t sliding_window) {
+  const auto n = static_cast<double>(layer.at.tokens);
+  if (sliding_window == 0 || sliding_window >= layer.at.prompt_tokens) return n * (n + 1) / 2;
+  const auto w = static_cast<double>(sliding_window);
+  if (layer.at.tokens == layer.at.prompt_tokens) return w * (w + 1) / 2 + (n - w) * w;
+  // Where tokens stayed behind, windows hold as many as their positions say.
+  std::vector<std::int32_t> positions(static_cast<std::size_t>(layer.at.tokens));
+  device.download(layer.positions, positions.data());
+  double pairs = 0;
+  std::size_t oldest = 0;
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    while (positions[i] - positions[oldest] >= sliding_window) ++oldest;
+    pairs += static_cast<double>(i - oldest + 1);
+  }
+  return pairs;
+}
+
 /// What this layer computed at least; nothing where its queries only chose tokens for a restart.
-void count_flops(const ModelConfig& c, const LayerReport& layer, Report& report) {
+void count_flops(const Model& model, Device& device, const LayerReport& layer, Report& report) {
   if (layer.selection.go_on && layer.selection.go_on->restart) return;
+  const ModelConfig& c = model.config;
   const auto n = static_cast<double>(layer.at.tokens);
   const auto parameters = static_cast<double>(c.linear_parameters() - c.vocab_size * c.hidden_size);
   report.linear_flops += 2.0 * n * parameters / static_cast<double>(c.layers);
-  // Two products, each of n (n + 1) / 2 pairs of query and key.
-  report.attention_flops += 2.0 * n * (n + 1) * static_cast<double>(c.query_heads * c.head_dim);
+  // Two products.
+  const std::int64_t window = c.sliding_window[static_cast<std::size_t>(layer.at.layer)];
+  report.attention_flops +=
+      4.0 * visible_pairs(device, layer, window) * static_cast<double>(c.query_heads * c.head_dim);
 }
 
 }  // namespace
@@ -116,7 +137,7 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
         // A restart's pass replaces what the pass before it did.
         if (layer.at.layer == 0) r.layer_tokens.clear();
         r.layer_tokens.push_back(layer.at.tokens);
-        count_flops(e.model.config, layer, r);
+        count_flops(e.model, *e.device, layer, r);
         if (layer.selection.begin)
           selections.emplace_back(layer.selection.begin, layer.selection.end);
         if (s.trace) s.trace->add(*e.device, layer);
@@ -131,6 +152,11 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
       for (std::int64_t layer = 0; layer < e.model.config.layers; ++layer) {
         r.kept_tokens.push_back(s.cache.length(layer));
         r.cached_heads.push_back(s.cache.head_count(layer));
+        const std::int64_t window = e.model.config.sliding_window[static_cast<std::size_t>(layer)];
+        const std::int64_t seen =
+            window > 0 ? std::min(window, r.kept_tokens.back()) : r.kept_tokens.back();
+        r.kv_bytes_read +=
+            static_cast<std::size_t>(seen * r.cached_heads.back()) * e.layout.entry_bytes();
       }
       r.kv_bytes = s.cache.bytes();
       r.kv_bytes_full = e.info.kv_bytes_per_token * ids.size();

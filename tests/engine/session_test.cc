@@ -246,6 +246,24 @@ TEST(Session, SlidingWindowIsHonoured) {
   EXPECT_NE(logits(windowed, ids, 120), logits(whole, ids, 120));
   // Cached entries outside the window do not count either.
   expect_near(logits(windowed, ids, 120), logits(windowed, ids, 77), 2e-4);
+
+  // Reports count what windows let attention see, also where tokens stay behind.
+  const auto report = [&](const MethodChoice& method, int window) {
+    shape["sliding_window"] = window;
+    std::ofstream(config) << shape.dump();
+    options.no_sliding_window = false;
+    Engine engine(options);
+    Session session = engine.start(method);
+    session.append(ids);
+    return session.report();
+  };
+  const MethodChoice full{"full", {}}, half{"fastkv", {{"tsp-layer", "0"}, {"tsp-rate", "0.5"}}};
+  const double a_pair = 4.0 * 4 * 32;
+  EXPECT_EQ(report(full, 50).attention_flops, 3 * a_pair * (50 * 51 / 2 + 70 * 50));
+  EXPECT_EQ(report(full, 200).attention_flops, 3 * a_pair * (120 * 121 / 2));
+  EXPECT_EQ(report(half, 1).attention_flops, a_pair * (120 + 2 * 60));
+  EXPECT_LT(report(half, 119).attention_flops, report(half, 120).attention_flops);
+  EXPECT_EQ(report(full, 50).kv_bytes_read * 120, report(full, 50).kv_bytes * 50);
   std::filesystem::remove(config);
 }
 
