@@ -99,6 +99,7 @@ struct Row {
   std::size_t kv_bytes = 0;                          // of one sequence
   std::size_t kv_bytes_read = 0;                     // of them, by a step
   std::size_t peak_memory = 0;
+  std::int64_t sequences = 0;  // that fit into the memory
 };
 
 /// The options given that this method has.
@@ -132,6 +133,7 @@ class Bench {
     const std::vector<TokenId> prompt = random_prompt(context, engine_.info().vocab_size);
     std::vector<Session> sessions;
     std::vector<double> prefills;
+    row.sequences = engine_.start(method).plan(context).sequences();
     const std::int64_t runs = what_ == What::decode ? 1 : o_.warmup + o_.repeats;
     for (std::int64_t i = 0; i < runs; ++i) {
       Session session = engine_.start(method);
@@ -201,7 +203,8 @@ Json to_json(const Row& r) {
           {"step_over_floor", r.step_floor > 0 ? r.step / r.step_floor : 0.0},
           {"kv_bytes", r.kv_bytes},
           {"kv_bytes_read", r.kv_bytes_read},
-          {"peak_memory", r.peak_memory}};
+          {"peak_memory", r.peak_memory},
+          {"sequences_that_fit", r.sequences}};
 }
 
 std::string to_csv(const std::vector<Row>& rows) {
@@ -224,7 +227,7 @@ Table to_table(const std::vector<Row>& rows, What what) {
   std::vector<std::string> head = {"context", "batch",       "method",     "prefill s", "+-",
                                    "tok/s",   "linear/GEMM", "over floor", "selection"};
   if (what != What::prefill) head.insert(head.end(), {"step ms", "+-", "tok/s", "bandwidth"});
-  head.insert(head.end(), {"KV MiB", "peak MiB"});
+  head.insert(head.end(), {"KV MiB", "peak MiB", "fit"});
   std::vector<bool> right(head.size(), true);
   right[2] = false;
   Table table(head, right);
@@ -245,7 +248,8 @@ Table to_table(const std::vector<Row>& rows, What what) {
                                  fmt::format("{:.1f}", static_cast<double>(r.batch) / r.step),
                                  percent(r.step_floor / r.step)});
     }
-    cells.insert(cells.end(), {mebibytes(r.kv_bytes), mebibytes(r.peak_memory)});
+    cells.insert(cells.end(),
+                 {mebibytes(r.kv_bytes), mebibytes(r.peak_memory), fmt::format("{}", r.sequences)});
     table.add(cells);
   }
   return table;
@@ -394,19 +398,21 @@ int run(std::span<const std::string> arguments) {
 }  // namespace
 
 Command bench_command() {
-  return {.name = "bench",
-          .summary = "Times prefill and decode, against ceilings measured in the same run.",
-          .usage = "[prefill | decode | e2e | kernels] [options]",
-          .details =
-              "linear/GEMM: FLOPs of the linear layers a second, of the GEMM ceiling. over floor: "
-              "time over that of\n"
-              "all FLOPs at their ceilings. bandwidth: weights and KV cache read "
-              "a second, of the\n"
-              "read ceiling. Lists have commas between. Method options go to the methods that have "
-              "them.\n",
-          .options = [] { return list_options(BenchOptions{}); },
-          .method_options = true,
-          .run = run};
+  return {
+      .name = "bench",
+      .summary = "Times prefill and decode, against ceilings measured in the same run.",
+      .usage = "[prefill | decode | e2e | kernels] [options]",
+      .details =
+          "linear/GEMM: FLOPs of the linear layers a second, of the GEMM ceiling. over floor: "
+          "time over that of\n"
+          "all FLOPs at their ceilings. bandwidth: weights and KV cache read a second, of the "
+          "read ceiling. fit:\n"
+          "sequences of this length for whose prompts there is memory. Lists have commas between. "
+          "Method options\n"
+          "go to the methods that have them.\n",
+      .options = [] { return list_options(BenchOptions{}); },
+      .method_options = true,
+      .run = run};
 }
 
 }  // namespace fastkv::cli

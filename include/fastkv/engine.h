@@ -127,8 +127,11 @@ struct Generation {
 struct MemoryPlan {
   std::size_t weights = 0;  // there already
   std::size_t prompt = 0;   // activations and what the method keeps
+  std::size_t kept = 0;     // of it, what stays after the prompt
   std::size_t free = 0;
   bool fits() const { return prompt <= free; }
+  /// How many such prompts fit one after the other; what they generate takes more.
+  std::int64_t sequences() const;
 };
 
 /// What a request cost, from its first prompt on. Times in seconds, sizes in bytes.

@@ -270,10 +270,18 @@ std::int64_t Session::position() const { return state_->cache.next_position; }
 
 MemoryPlan Session::plan(std::int64_t prompt_tokens) const {
   const Engine::State& e = state_->engine;
-  return {
-      .weights = e.info.weight_bytes,
-      .prompt = prefill_bytes(e.model.config, *e.device, e.layout, *state_->method, prompt_tokens),
-      .free = e.device->free_memory()};
+  const PrefillBytes bytes =
+      prefill_bytes(e.model.config, *e.device, e.layout, *state_->method, prompt_tokens);
+  return {.weights = e.info.weight_bytes,
+          .prompt = bytes.work + bytes.kept,
+          .kept = bytes.kept,
+          .free = e.device->free_memory()};
+}
+
+std::int64_t MemoryPlan::sequences() const {
+  if (!fits()) return 0;
+  if (kept == 0) return 1;
+  return 1 + static_cast<std::int64_t>((free - prompt) / kept);
 }
 
 const Report& Session::report() const { return state_->report; }

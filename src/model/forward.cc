@@ -199,8 +199,8 @@ void head(const Model& model, Device& device, const View& x, const View& logits,
 
 }  // namespace
 
-std::size_t prefill_bytes(const ModelConfig& c, const Device& device, const PageLayout& layout,
-                          const Method& method, std::int64_t tokens) {
+PrefillBytes prefill_bytes(const ModelConfig& c, const Device& device, const PageLayout& layout,
+                           const Method& method, std::int64_t tokens) {
   // As in start_rows() and make_scratch(). Where tokens stay behind there is room by then.
   const std::int64_t chunk = std::min(tokens, device.row_chunk());
   const auto activation = static_cast<std::int64_t>(size_of(device.activation_type()));
@@ -212,8 +212,8 @@ std::size_t prefill_bytes(const ModelConfig& c, const Device& device, const Page
   const auto indices =
       static_cast<std::size_t>(tokens * (3 + 3 * c.query_heads)) * sizeof(std::int32_t);
   const auto entries = static_cast<std::size_t>(kept_entries(c, method, tokens));
-  return activations + indices +
-         entries * layout.bytes() / static_cast<std::size_t>(layout.page_tokens);
+  return {.work = activations + indices,
+          .kept = entries * layout.bytes() / static_cast<std::size_t>(layout.page_tokens)};
 }
 
 PromptEnd forward(const Model& model, Device& device, const Input& input, const PageLayout& layout,

@@ -44,10 +44,13 @@ struct ForwardHooks {
   std::function<void(double)> progress;                // share of the layers that are done
 };
 
-/// Bytes that a prefill of `tokens` tokens takes on a device beside the weights: hidden states and
-/// one layer's buffers, and the entries that every layer keeps.
-std::size_t prefill_bytes(const ModelConfig& config, const Device& device, const PageLayout& layout,
-                          const Method& method, std::int64_t tokens);
+/// Bytes that a prefill takes on a device beside the weights.
+struct PrefillBytes {
+  std::size_t work = 0;  // hidden states and one layer's buffers, given back at its end
+  std::size_t kept = 0;  // the pages of what every layer keeps
+};
+PrefillBytes prefill_bytes(const ModelConfig& config, const Device& device,
+                           const PageLayout& layout, const Method& method, std::int64_t tokens);
 
 /// What the last token of a prompt comes to.
 struct PromptEnd {

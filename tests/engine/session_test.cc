@@ -357,6 +357,12 @@ TEST(Session, PlansMemoryBeforeItIsUsed) {
   EXPECT_GT(plan.prompt, engine.info().kv_bytes_per_token * 4000);
   EXPECT_LT(small.plan(4000).prompt, plan.prompt);
   EXPECT_FALSE(full.plan(std::int64_t{1} << 40).fits());
+  EXPECT_EQ(full.plan(std::int64_t{1} << 40).sequences(), 0);
+  EXPECT_GE(plan.kept, engine.info().kv_bytes_per_token * 4000);
+  MemoryPlan tight{.weights = 0, .prompt = 30, .kept = 10, .free = 30};
+  EXPECT_EQ(tight.sequences(), 1);
+  tight.free = 59;  // two more leave their 10
+  EXPECT_EQ(tight.sequences(), 3);
   full.append(std::vector<TokenId>(100, 1));
   EXPECT_EQ(full.report().planned_memory, full.plan(100).prompt);
 }
