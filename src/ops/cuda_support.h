@@ -38,15 +38,11 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned
   check(cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...), name);
 }
 
-/// Lets a kernel use more shared memory than the default limit. All such kernels ask for the same
-/// division of the first-level cache: a multiprocessor must be empty before it can change, so
-/// otherwise one kernel's blocks could not start beside those of the kernel before it.
+/// Lets a kernel use more shared memory than the default limit.
 template <class Kernel>
 void allow_shared(Kernel* kernel, std::size_t bytes) {
   FASTKV_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    static_cast<int>(bytes)));
-  FASTKV_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                   cudaSharedmemCarveoutMaxShared));
 }
 
 /// Multiprocessors of the device in use.
