@@ -18,6 +18,7 @@ struct RunOptions {
   bool chat = false;
   std::string system;
   std::int64_t tokens = 256;
+  std::int64_t min_tokens = 0;
   Sampling sampling;
   std::vector<std::string> stop;
   bool ignore_eos = false;
@@ -34,6 +35,8 @@ struct RunOptions {
     v.flag("chat", chat, "put the prompt into the model's chat template; without a prompt: talk");
     v.text("system", "TEXT", system, "system message of the chat");
     v.integer("n", tokens, {.low = 0}, "new tokens at most");
+    v.integer("min-tokens", min_tokens, {.low = 0},
+              "new tokens before which no end token is taken");
     sampling.visit(v);
     v.texts("stop", "TEXT", stop, "end the answer before this text");
     v.flag("ignore-eos", ignore_eos, "go on after an end token");
@@ -125,6 +128,7 @@ void print_json(const Generation& g, const Report& report, const Engine& engine)
 GenerateOptions generate_options(const RunOptions& o) {
   GenerateOptions g;
   g.max_tokens = o.tokens;
+  g.min_tokens = o.min_tokens;
   g.sampling = o.sampling;
   g.stop = o.stop;
   g.ignore_eos = o.ignore_eos;

@@ -104,6 +104,7 @@ struct Sampling {
 
 struct GenerateOptions {
   std::int64_t max_tokens = 256;
+  std::int64_t min_tokens = 0;  // before which no end token is taken
   Sampling sampling;
   std::vector<std::string> stop;  // text that ends the answer and is not part of it
   bool ignore_eos = false;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -209,6 +210,19 @@ Generation Session::generate(const GenerateOptions& options) {
   Generation result;
   auto start = Clock::now();
   const double prefill = s.report.first_token_seconds;
+  const auto is_end = [&](TokenId token) {
+    return std::find(config.eos_ids.begin(), config.eos_ids.end(), token) != config.eos_ids.end();
+  };
+  const auto draw = [&](bool may_end) {
+    // The device has found the most likely token already, unless this is the first.
+    if (sampler.greedy() && s.next && (may_end || !is_end(*s.next))) return *s.next;
+    std::vector<float> values = logits();
+    if (!may_end) {
+      for (const TokenId id : config.eos_ids)
+        values[static_cast<std::size_t>(id)] = -std::numeric_limits<float>::infinity();
+    }
+    return sampler.draw(std::move(values), s.history);
+  };
 
   while (static_cast<std::int64_t>(result.ids.size()) < options.max_tokens) {
     if (options.cancel && *options.cancel) {
@@ -221,8 +235,7 @@ Generation Session::generate(const GenerateOptions& options) {
       step({&self, 1}, {&*s.pending, 1});
       s.pending.reset();
     }
-    // The device has found the most likely token already, unless this is the first.
-    const TokenId token = sampler.greedy() && s.next ? *s.next : sampler.draw(logits(), s.history);
+    const TokenId token = draw(static_cast<std::int64_t>(result.ids.size()) >= options.min_tokens);
     s.next.reset();
     s.pending = token;
     s.history.push_back(token);
@@ -232,9 +245,7 @@ Generation Session::generate(const GenerateOptions& options) {
       s.report.first_token_seconds = prefill + seconds_since(start);
       start = Clock::now();
     }
-    const bool end =
-        std::find(config.eos_ids.begin(), config.eos_ids.end(), token) != config.eos_ids.end();
-    if (end && !options.ignore_eos) {
+    if (is_end(token) && !options.ignore_eos) {
       result.reason = FinishReason::end_token;
       break;
     }

@@ -278,6 +278,7 @@ SampleResult Evaluation::State::answer(Engine& engine, const Configuration& c, c
   if (!prompt.later.empty()) session.append(prompt.later);
   GenerateOptions generate;
   generate.max_tokens = answer_tokens(sample);
+  if (protocol == Protocol::reference) generate.min_tokens = 1;
   generate.stop = sample.stop;
   const Generation answer = session.generate(generate);
 

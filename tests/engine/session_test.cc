@@ -267,6 +267,53 @@ TEST(Session, SlidingWindowIsHonoured) {
   std::filesystem::remove(config);
 }
 
+TEST(Session, NoEndTokenBeforeTheLeastNumberOfTokens) {
+  const auto config = std::filesystem::temp_directory_path() / "fastkv_end_config.json";
+  json shape = {{"architectures", {"LlamaForCausalLM"}},
+                {"model_type", "llama"},
+                {"hidden_act", "silu"},
+                {"vocab_size", 512},
+                {"hidden_size", 64},
+                {"intermediate_size", 128},
+                {"num_hidden_layers", 2},
+                {"num_attention_heads", 4},
+                {"num_key_value_heads", 2},
+                {"rms_norm_eps", 1e-5},
+                {"rope_theta", 10000.0},
+                {"max_position_embeddings", 4096}};
+  const auto ids = random_ids(64, 10);
+  const auto answer = [&](std::int64_t least, double temperature) {
+    std::ofstream(config) << shape.dump();
+    EngineOptions options;
+    options.random_weights = config.string();
+    Engine engine(options);
+    Session session = engine.start({"full", {}});
+    session.append(ids);
+    GenerateOptions generate;
+    generate.max_tokens = 8;
+    generate.min_tokens = least;
+    generate.sampling.temperature = temperature;
+    return session.generate(generate);
+  };
+  // The tokens that come first become end tokens.
+  const TokenId first = answer(0, 0).ids.at(0);
+  shape["eos_token_id"] = {first};
+  shape["eos_token_id"].push_back(answer(1, 0).ids.at(0));
+  EXPECT_EQ(answer(0, 0).ids, std::vector<TokenId>{first});
+  EXPECT_EQ(answer(0, 0).reason, FinishReason::end_token);
+  for (const double temperature : {0.0, 1.0}) {
+    for (const std::int64_t least : {1, 3, 8}) {
+      const Generation g = answer(least, temperature);
+      ASSERT_GE(static_cast<std::int64_t>(g.ids.size()), least);
+      for (std::int64_t i = 0; i < least; ++i) {
+        for (const TokenId end : shape["eos_token_id"])
+          EXPECT_NE(g.ids[static_cast<std::size_t>(i)], end) << temperature << " " << i;
+      }
+    }
+  }
+  std::filesystem::remove(config);
+}
+
 TEST(Session, SamplingIsReproducible) {
   Engine engine = make_engine();
   const auto ids = random_ids(64, 10);
