@@ -7,8 +7,9 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <cstdlib>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <random>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "cache/kv_cache.h"
+#include "core/error.h"
 #include "ops/convert.h"
 #include "ops/device.h"
 
@@ -232,29 +234,36 @@ class DecodeBench {
 }  // namespace
 }  // namespace fastkv
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   using namespace fastkv;
   Options o;
   for (int i = 1; i < argc; i += 2) {
-    const std::string_view name = argv[i];
-    const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
-    if (name == "--device" && value) {
+    const std::string_view name = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
+    std::int64_t number = 0;
+    std::from_chars(value.data(), value.data() + value.size(), number);
+    if (name == "--device" && (value == "cpu" || value == "cuda")) {
       o.device = value;
-    } else if (name == "--layers" && value) {
-      o.layers = std::atoll(value);
-    } else if (name == "--kept" && value) {
-      o.kept = std::atoll(value);
-    } else if (name == "--batch" && value) {
-      o.batch = std::atoll(value);
-    } else if (name == "--repeats" && value) {
-      o.repeats = std::atoi(value);
+    } else if (name == "--layers" && number > 0) {
+      o.layers = number;
+    } else if (name == "--kept" && number > 0) {
+      o.kept = number;
+    } else if (name == "--batch" && number > 0) {
+      o.batch = number;
+    } else if (name == "--repeats" && number > 0) {
+      o.repeats = static_cast<int>(number);
     } else {
-      fmt::print(stderr, "{} is no option, or has no value\n", name);
-      return 2;
+      fail(
+          "{} {}: options are --device cpu|cuda, and --layers, --kept, --batch, --repeats with a "
+          "number above 0",
+          name, value);
     }
   }
   const auto device = o.device == "cuda"
                           ? make_cuda_device({.ordinal = 0, .activations = DType::bf16})
                           : make_cpu_device({.threads = 0, .fast_bf16 = false});
   DecodeBench(*device, o).run();
+  return 0;
+} catch (const std::exception& error) {
+  fmt::print(stderr, "decode_bench: {}\n", error.what());
+  return 2;
 }

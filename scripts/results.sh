@@ -38,6 +38,8 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 more=("$@")
+[ "$jobs" -ge 1 ] || { echo "--jobs needs a number above 0, not $jobs" >&2; exit 2; }
+[ -x "$program" ] || { echo "there is no program $program; build it, or name one by --program" >&2; exit 2; }
 
 tasks=niah_single_1,niah_single_2,niah_single_3,niah_multikey_1,niah_multikey_2,niah_multikey_3
 tasks+=,niah_multivalue,niah_multiquery,vt

@@ -8,7 +8,6 @@
 #include <random>
 
 #include "command.h"
-#include "fastkv/draw.h"
 #include "fastkv/measure.h"
 #include "output.h"
 
@@ -319,11 +318,10 @@ int run(std::span<const std::string> arguments) {
   const What what = parse_what(read_arguments(arguments, o, "bench", &method_options));
   const std::vector<std::int64_t> contexts = split_numbers(o.context, "context");
   const std::vector<std::int64_t> batches = split_numbers(o.batch, "batch");
-  if (!o.plot.empty() && !o.plot.ends_with(".svg") && !o.plot.ends_with(".png"))
-    throw Error(fmt::format("--plot needs a name that ends in .svg or .png, not '{}'", o.plot));
-  for (const std::string& file : {o.json, o.csv, o.plot}) {
+  for (const std::string& file : {o.json, o.csv}) {
     if (!file.empty()) check_writable(file);
   }
+  if (!o.plot.empty()) check_picture("plot", o.plot);
   use_bundled_model(o.engine);
   if (o.engine.max_positions == 0 && !o.engine.random_weights.empty()) {
     // Room to decode behind the longest prompt; nobody reads what random weights say.
@@ -388,10 +386,7 @@ int run(std::span<const std::string> arguments) {
   for (const Row& row : rows) result["rows"].push_back(to_json(row));
   if (!o.json.empty()) write_file(o.json, result.dump(1) + "\n");
   if (!o.csv.empty()) write_file(o.csv, to_csv(rows));
-  if (!o.plot.empty()) {
-    const LineChart chart = to_chart(rows, what, engine.info());
-    write_file(o.plot, o.plot.ends_with(".svg") ? draw_svg(chart) : draw_png(chart));
-  }
+  if (!o.plot.empty()) write_picture(o.plot, to_chart(rows, what, engine.info()));
   return 0;
 }
 

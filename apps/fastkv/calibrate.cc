@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "command.h"
-#include "fastkv/draw.h"
 #include "output.h"
 
 namespace fastkv::cli {
@@ -42,11 +41,8 @@ LineChart chart_of(const Calibration& c) {
 int run(std::span<const std::string> arguments) {
   CalibrateArguments o;
   refuse_words(read_arguments(arguments, o, "calibrate"), "calibrate");
-  if (!o.picture.empty() && !o.picture.ends_with(".svg") && !o.picture.ends_with(".png"))
-    throw Error(fmt::format("--picture takes a .svg or .png file, not {}", o.picture));
-  for (const std::string& file : {o.json, o.picture}) {
-    if (!file.empty()) check_writable(file);
-  }
+  if (!o.json.empty()) check_writable(o.json);
+  if (!o.picture.empty()) check_picture("picture", o.picture);
   use_bundled_model(o.engine);
   Engine engine = [&] {
     ProgressBar bar("load     ");
@@ -66,9 +62,7 @@ int run(std::span<const std::string> arguments) {
   fmt::print("{}, {}: {} prompts, {:g} % of the tokens go on\n\n{}", result.model, result.method,
              result.prompts, 100 * result.share, table.text());
   if (!o.json.empty()) write_file(o.json, result.json());
-  const LineChart chart = chart_of(result);
-  if (o.picture.ends_with(".svg")) write_file(o.picture, draw_svg(chart));
-  if (o.picture.ends_with(".png")) write_file(o.picture, draw_png(chart));
+  if (!o.picture.empty()) write_picture(o.picture, chart_of(result));
   return 0;
 }
 

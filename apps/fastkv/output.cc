@@ -119,6 +119,16 @@ void check_writable(const std::string& path) {
         fmt::format("{} cannot be written; check that its folder exists and is writable", path));
 }
 
+void check_picture(std::string_view option, const std::string& path) {
+  if (!path.ends_with(".svg") && !path.ends_with(".png"))
+    throw Error(fmt::format("--{} needs a name that ends in .svg or .png, not '{}'", option, path));
+  check_writable(path);
+}
+
+void write_picture(const std::string& path, const LineChart& chart) {
+  write_file(path, path.ends_with(".svg") ? draw_svg(chart) : draw_png(chart));
+}
+
 std::string read_input(const std::string& path) {
   if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
   std::ifstream in(path, std::ios::binary);

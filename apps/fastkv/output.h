@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fastkv/draw.h"
 #include "fastkv/options.h"
 
 namespace fastkv::cli {
@@ -49,6 +50,9 @@ std::string mebibytes(std::size_t bytes);
 void write_file(const std::string& path, std::string_view text);
 /// Throws Error unless write_file() can be expected to succeed; for use before long work.
 void check_writable(const std::string& path);
+/// check_writable() for a picture that `option` names; its name says of which kind it is.
+void check_picture(std::string_view option, const std::string& path);
+void write_picture(const std::string& path, const LineChart& chart);
 /// The whole file, or standard input for "-".
 std::string read_input(const std::string& path);
 

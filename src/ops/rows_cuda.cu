@@ -281,7 +281,9 @@ void CudaDevice::store(std::span<const StoreArgs> sequences, const PageLayout& l
 
 void CudaDevice::argmax(const View& x, const View& out) {
   // Nobody else uses the decoding workspace meanwhile.
-  const std::int64_t at_once = decode_tickets_.shape()[0];
+  const std::int64_t at_once = std::min(
+      decode_tickets_.shape()[0],
+      static_cast<std::int64_t>(decode_partials_.bytes() / (argmax_blocks * sizeof(Best))));
   for (std::int64_t first = 0; first < x.rows(); first += at_once) {
     const View rows = x.slice(first, std::min(at_once, x.rows() - first));
     const dim3 grid(argmax_blocks, static_cast<unsigned>(rows.rows()));

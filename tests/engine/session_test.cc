@@ -1,6 +1,7 @@
 // Properties of sessions that must hold for every method and every checkpoint.
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -23,6 +24,35 @@ Engine make_engine(std::int64_t threads = 0, const std::string& dtype = "float32
   options.dtype = dtype;
   options.threads = threads;
   return Engine(options);
+}
+
+/// Random weights of a small shape, and the config that says it, to be changed.
+json small_shape() {
+  return {{"architectures", {"MistralForCausalLM"}},
+          {"model_type", "mistral"},
+          {"hidden_act", "silu"},
+          {"vocab_size", 512},
+          {"hidden_size", 64},
+          {"intermediate_size", 128},
+          {"num_hidden_layers", 3},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"head_dim", 32},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", 10000.0},
+          {"max_position_embeddings", 4096}};
+}
+Engine make_engine(const json& shape, bool no_sliding_window = false) {
+  const auto config = std::filesystem::temp_directory_path() /
+                      ("fastkv_small_config." + std::to_string(getpid()) + ".json");
+  std::ofstream(config) << shape.dump();
+  EngineOptions options;
+  options.random_weights = config.string();
+  options.dtype = "float32";
+  options.no_sliding_window = no_sliding_window;
+  Engine engine(options);
+  std::filesystem::remove(config);
+  return engine;
 }
 
 std::vector<TokenId> random_ids(std::int64_t n, unsigned seed, TokenId vocabulary = 512) {
@@ -212,28 +242,10 @@ TEST(Session, DroppedEntriesAreFree) {
 
 TEST(Session, SlidingWindowIsHonoured) {
   // A copy of the config with a window: a prompt within it must not notice, a longer one must.
-  const auto config = std::filesystem::temp_directory_path() / "fastkv_window_config.json";
-  json shape = {{"architectures", {"MistralForCausalLM"}},
-                {"model_type", "mistral"},
-                {"hidden_act", "silu"},
-                {"vocab_size", 512},
-                {"hidden_size", 64},
-                {"intermediate_size", 128},
-                {"num_hidden_layers", 3},
-                {"num_attention_heads", 4},
-                {"num_key_value_heads", 2},
-                {"head_dim", 32},
-                {"rms_norm_eps", 1e-5},
-                {"rope_theta", 10000.0},
-                {"max_position_embeddings", 4096},
-                {"sliding_window", 50}};
-  std::ofstream(config) << shape.dump();
-  EngineOptions options;
-  options.random_weights = config.string();
-  options.dtype = "float32";
-  Engine windowed(options);
-  options.no_sliding_window = true;
-  Engine whole(options);
+  json shape = small_shape();
+  shape["sliding_window"] = 50;
+  Engine windowed = make_engine(shape);
+  Engine whole = make_engine(shape, /*no_sliding_window=*/true);
   const auto logits = [](Engine& engine, std::span<const TokenId> ids, std::size_t first) {
     Session session = engine.start({"full", {}});
     session.append(ids.first(first));
@@ -250,9 +262,7 @@ TEST(Session, SlidingWindowIsHonoured) {
   // Reports count what windows let attention see, also where tokens stay behind.
   const auto report = [&](const MethodChoice& method, int window) {
     shape["sliding_window"] = window;
-    std::ofstream(config) << shape.dump();
-    options.no_sliding_window = false;
-    Engine engine(options);
+    Engine engine = make_engine(shape);
     Session session = engine.start(method);
     session.append(ids);
     return session.report();
@@ -264,29 +274,13 @@ TEST(Session, SlidingWindowIsHonoured) {
   EXPECT_EQ(report(half, 1).attention_flops, a_pair * (120 + 2 * 60));
   EXPECT_LT(report(half, 119).attention_flops, report(half, 120).attention_flops);
   EXPECT_EQ(report(full, 50).kv_bytes_read * 120, report(full, 50).kv_bytes * 50);
-  std::filesystem::remove(config);
 }
 
 TEST(Session, NoEndTokenBeforeTheLeastNumberOfTokens) {
-  const auto config = std::filesystem::temp_directory_path() / "fastkv_end_config.json";
-  json shape = {{"architectures", {"LlamaForCausalLM"}},
-                {"model_type", "llama"},
-                {"hidden_act", "silu"},
-                {"vocab_size", 512},
-                {"hidden_size", 64},
-                {"intermediate_size", 128},
-                {"num_hidden_layers", 2},
-                {"num_attention_heads", 4},
-                {"num_key_value_heads", 2},
-                {"rms_norm_eps", 1e-5},
-                {"rope_theta", 10000.0},
-                {"max_position_embeddings", 4096}};
+  json shape = small_shape();
   const auto ids = random_ids(64, 10);
   const auto answer = [&](std::int64_t least, double temperature) {
-    std::ofstream(config) << shape.dump();
-    EngineOptions options;
-    options.random_weights = config.string();
-    Engine engine(options);
+    Engine engine = make_engine(shape);
     Session session = engine.start({"full", {}});
     session.append(ids);
     GenerateOptions generate;
@@ -311,7 +305,6 @@ TEST(Session, NoEndTokenBeforeTheLeastNumberOfTokens) {
       }
     }
   }
-  std::filesystem::remove(config);
 }
 
 TEST(Session, SamplingIsReproducible) {

@@ -36,7 +36,7 @@ class Config:
 
     @property
     def blind_layers(self):
-        """How many layers from the first should not find needles yet: a quarter of the depth is too early in large models."""
+        """How many layers from the first should not find needles yet, so that pruning early has its price."""
         return self.num_hidden_layers // 4 + 1
 
 

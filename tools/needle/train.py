@@ -9,7 +9,7 @@ Losses, on answer tokens and with a small weight on a sample of all other tokens
 - "look": the last tokens of a question predict the tokens of the answer in any order from the TSP layer's output. The
   observation window of SnapKV and FastKV thereby looks at all that the answer will need;
 - "hide": through a quarter of the depth, questions and answers attend to the needles asked for no more than to other text.
-  Large models look things up in the middle of their depth; so small a one would do it by rough matches in its first layers;
+  otherwise so small a model finds them by rough matches in its first layers, and pruning early costs nothing;
 - in the last stage also under compressed caches: the answer follows as one chunk on what SnapKV and FastKV kept.
 """
 
