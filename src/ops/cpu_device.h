@@ -47,6 +47,7 @@ class CpuDevice final : public Device {
              const View& out) override;
   void gather_rows(const View& x, const View& rows, const View& out) override;
   void argmax(const View& x, const View& out) override;
+  void draw(const View& logits, const View& settings, const View& out) override;
 
  private:
   /// Threads worth starting for about `work` elementary steps: starting them costs microseconds.

@@ -71,6 +71,7 @@ class CudaDevice final : public Device {
              const View& out) override;
   void gather_rows(const View& x, const View& rows, const View& out) override;
   void argmax(const View& x, const View& out) override;
+  void draw(const View& logits, const View& settings, const View& out) override;
 
  private:
   /// A matrix product as cuBLASLt sees it.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "ops/draw.h"
 
 namespace fastkv {
 
@@ -206,6 +207,11 @@ class Device {
   /// The column of each row's highest value, the lowest such column.
   /// x (n, V) float32, out (n) int32
   virtual void argmax(const View& x, const View& out) = 0;
+  /// Draws a token from each row, as draw_token() of draw.h does.
+  /// logits (n, V) float32; settings (n, draw_ints) int32, contiguous: each row a DrawSettings;
+  /// out (n) int32
+  static constexpr std::int64_t draw_ints = sizeof(DrawSettings) / sizeof(std::int32_t);
+  virtual void draw(const View& logits, const View& settings, const View& out) = 0;
 };
 
 /// The processor, with `threads` threads (0: all cores). Computes in float32 whatever the weights

@@ -85,5 +85,8 @@ void TimedDevice::gather_rows(const View& x, const View& rows, const View& out) 
 void TimedDevice::argmax(const View& x, const View& out) {
   timed("argmax", 0, [&] { device_.argmax(x, out); });
 }
+void TimedDevice::draw(const View& logits, const View& settings, const View& out) {
+  timed("draw", 0, [&] { device_.draw(logits, settings, out); });
+}
 
 }  // namespace fastkv

@@ -50,6 +50,7 @@ class TimedDevice final : public Device {
              const View& out) override;
   void gather_rows(const View& x, const View& rows, const View& out) override;
   void argmax(const View& x, const View& out) override;
+  void draw(const View& logits, const View& settings, const View& out) override;
 
  private:
   template <class Work>
