@@ -80,7 +80,8 @@ struct MethodInfo {
   std::string layer_option, share_option;
 };
 
-/// How the next token is drawn from the logits. Temperature 0 takes the most likely one.
+/// How the next token is drawn from the logits. Temperature 0 takes the most likely one. The device
+/// draws; with a repeat penalty the logits of every token are brought to the host for it.
 struct Sampling {
   double temperature = 0.0;
   std::int64_t top_k = 0;
@@ -209,6 +210,11 @@ class Session {
   void append(std::span<const TokenId> ids, const ProgressCallback& progress = {});
   /// Draws tokens after what was appended. append() and generate() may alternate.
   Generation generate(const GenerateOptions& options);
+  /// How draw() and step() choose tokens from here on, beginning with the seed. Before this is
+  /// called they take the most likely ones.
+  void set_sampling(const Sampling& sampling);
+  /// Draws the token after what was appended; append it, or feed it with step().
+  TokenId draw();
   /// Logits (V) after the last token appended or fed.
   std::vector<float> logits() const;
   /// Hidden state (H) of the last token of append(), after the last layer and the final norm.
@@ -223,7 +229,7 @@ class Session {
   std::string trace() const;
 
   /// Appends one token to each of several sessions of one engine, in one pass over the weights, and
-  /// returns the most likely next token of each. Steps of the same sessions are the fastest.
+  /// draws the next token of each. Steps of the same sessions are the fastest.
   static std::vector<TokenId> step(std::span<Session* const> sessions,
                                    std::span<const TokenId> tokens);
 

@@ -176,26 +176,51 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
   s.report.peak_memory = s.engine.device->peak_memory();
 }
 
-std::vector<TokenId> Session::step(std::span<Session* const> sessions,
-                                   std::span<const TokenId> tokens) {
-  if (sessions.empty()) return {};
-  if (sessions.size() != tokens.size()) fail("step() needs one token a session");
+std::vector<TokenId> Session::State::step(std::span<Session* const> sessions,
+                                          std::span<const TokenId> tokens,
+                                          std::span<const DrawSettings> settings) {
   Engine::State& e = sessions.front()->state_->engine;
   std::vector<SequenceCache*> caches;
-  for (std::size_t i = 0; i < sessions.size(); ++i) {
-    State& s = *sessions[i]->state_;
-    if (s.cache.empty()) fail("a session needs a prompt before it can take single tokens");
-    check_ids(tokens.subspan(i, 1), s.cache.next_position, e.model.config);
-    caches.push_back(&s.cache);
-  }
+  for (Session* session : sessions) caches.push_back(&session->state_->cache);
   if (!e.decoder || !e.decoder->serves(caches))
     e.decoder = std::make_unique<Decoder>(e.model, *e.device, e.layout, caches);
-  const std::vector<TokenId> next = e.decoder->step(tokens);
+  const std::vector<TokenId> next = e.decoder->step(tokens, settings);
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     State& s = *sessions[i]->state_;
     s.logits = e.decoder->logits();
     s.logits_row = static_cast<std::int64_t>(i);
-    s.next = next[i];
+    s.next.reset();
+    if (settings[i].temperature == 0) s.next = next[i];
+  }
+  return next;
+}
+
+void Session::set_sampling(const Sampling& sampling) { state_->sampler = Sampler(sampling); }
+
+TokenId Session::draw() {
+  State& s = *state_;
+  return s.sampler.greedy() && s.next ? *s.next : s.sampler.draw(logits(), s.history);
+}
+
+std::vector<TokenId> Session::step(std::span<Session* const> sessions,
+                                   std::span<const TokenId> tokens) {
+  if (sessions.empty()) return {};
+  if (sessions.size() != tokens.size()) fail("step() needs one token a session");
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    const State& s = *sessions[i]->state_;
+    if (s.cache.empty()) fail("a session needs a prompt before it can take single tokens");
+    check_ids(tokens.subspan(i, 1), s.cache.next_position, s.engine.model.config);
+  }
+  std::vector<DrawSettings> settings;
+  for (Session* session : sessions) {
+    Sampler& sampler = session->state_->sampler;
+    settings.push_back(sampler.looks_back() ? DrawSettings{} : sampler.next());
+  }
+  std::vector<TokenId> next = State::step(sessions, tokens, settings);
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    State& s = *sessions[i]->state_;
+    s.history.push_back(tokens[i]);
+    if (s.sampler.looks_back()) next[i] = sessions[i]->draw();
   }
   return next;
 }
@@ -213,8 +238,8 @@ Generation Session::generate(const GenerateOptions& options) {
   const auto is_end = [&](TokenId token) {
     return std::find(config.eos_ids.begin(), config.eos_ids.end(), token) != config.eos_ids.end();
   };
-  const auto draw = [&](bool may_end) {
-    // The device has found the most likely token already, unless this is the first.
+  // What the device cannot draw: the first token, one that looks back, one that must not end.
+  const auto draw_here = [&](bool may_end) {
     if (sampler.greedy() && s.next && (may_end || !is_end(*s.next))) return *s.next;
     std::vector<float> values = logits();
     if (!may_end) {
@@ -229,13 +254,18 @@ Generation Session::generate(const GenerateOptions& options) {
       result.reason = FinishReason::cancelled;
       break;
     }
+    const bool may_end = static_cast<std::int64_t>(result.ids.size()) >= options.min_tokens;
+    std::optional<TokenId> drawn;
     if (s.pending) {
       if (s.cache.next_position >= config.max_positions) break;
+      const bool device_draws = may_end && !sampler.looks_back();
+      const DrawSettings settings = device_draws ? sampler.next() : DrawSettings{};
       Session* self = this;
-      step({&self, 1}, {&*s.pending, 1});
+      const TokenId next = State::step({&self, 1}, {&*s.pending, 1}, {&settings, 1}).front();
       s.pending.reset();
+      if (device_draws) drawn = next;
     }
-    const TokenId token = draw(static_cast<std::int64_t>(result.ids.size()) >= options.min_tokens);
+    const TokenId token = drawn ? *drawn : draw_here(may_end);
     s.next.reset();
     s.pending = token;
     s.history.push_back(token);

@@ -33,6 +33,11 @@ struct Engine::State {
 struct Session::State {
   State(Engine::State& owner, const MethodChoice& choice, bool trace);
 
+  /// Session::step() with the settings that each session's next token is drawn with.
+  static std::vector<TokenId> step(std::span<Session* const> sessions,
+                                   std::span<const TokenId> tokens,
+                                   std::span<const DrawSettings> settings);
+
   void set_end(PromptEnd end) {
     logits = std::make_shared<Tensor>(std::move(end.logits));
     hidden = std::move(end.hidden);
@@ -49,6 +54,7 @@ struct Session::State {
   std::optional<TokenId> next;     // the most likely token there, where a step has told
   std::optional<TokenId> pending;  // drawn, but not yet through the model
   std::vector<TokenId> history;    // everything appended and drawn, for the repeat penalty
+  Sampler sampler{Sampling{}};     // of draw() and step()
   Report report;
   std::optional<Trace> trace;
 };

@@ -331,7 +331,11 @@ struct Decoder::State {
       mlp(model, device, layer, rows, scratch);
     }
     head(model, device, rows.x, *logits, scratch.normed);
-    device.argmax(*logits, next);
+    if (draws) {
+      device.draw(*logits, settings, next);
+    } else {
+      device.argmax(*logits, next);
+    }
   }
 
   const Model& model;
@@ -341,7 +345,9 @@ struct Decoder::State {
   std::vector<std::uint64_t> generations;
   Rows rows;
   Scratch scratch;
-  Tensor next;  // (S) int32
+  Tensor settings;     // (S, Device::draw_ints) int32
+  bool draws = false;  // more than the highest logits has been asked for
+  Tensor next;         // (S) int32
   std::shared_ptr<Tensor> logits;
   std::unique_ptr<Recording> recording;
   std::int64_t steps = 0;  // issued with these addresses
@@ -358,6 +364,7 @@ Decoder::Decoder(const Model& model, Device& device, const PageLayout& layout,
   for (std::int64_t i = 0; i < n; ++i)
     s.rows.segments.push_back({.first_row = i, .rows = 1, .cached = {}});
   s.scratch = make_scratch(model.config, device, n, false);
+  s.settings = device.empty(DType::i32, {n, Device::draw_ints});
   s.next = device.empty(DType::i32, {n});
   s.logits = std::make_shared<Tensor>(device.empty(DType::f32, {n, model.config.vocab_size}));
   for (const SequenceCache* cache : s.caches) s.generations.push_back(cache->generation());
@@ -376,9 +383,11 @@ bool Decoder::serves(std::span<SequenceCache* const> caches) const {
 
 const std::shared_ptr<Tensor>& Decoder::logits() const { return state_->logits; }
 
-std::vector<std::int32_t> Decoder::step(std::span<const std::int32_t> ids) {
+std::vector<std::int32_t> Decoder::step(std::span<const std::int32_t> ids,
+                                        std::span<const DrawSettings> settings) {
   State& s = *state_;
   assert(ids.size() == s.caches.size());
+  assert(settings.empty() || settings.size() == ids.size());
   std::vector<std::int32_t> positions;
   for (std::size_t i = 0; i < s.caches.size(); ++i) {
     SequenceCache& cache = *s.caches[i];
@@ -392,6 +401,18 @@ std::vector<std::int32_t> Decoder::step(std::span<const std::int32_t> ids) {
       s.recording.reset();
       s.steps = 0;
     }
+  }
+  const auto samples = [](const DrawSettings& one) { return one.temperature > 0; };
+  if (!s.draws && std::any_of(settings.begin(), settings.end(), samples)) {
+    // Other operations than before. They stay, rows that do not sample cost them little.
+    s.draws = true;
+    s.recording.reset();
+    s.steps = 0;
+  }
+  if (s.draws) {
+    std::vector<DrawSettings> rows(settings.begin(), settings.end());
+    rows.resize(ids.size());
+    s.device.upload(rows.data(), s.settings);
   }
   s.device.upload(ids.data(), s.rows.ids);
   s.device.upload(positions.data(), s.rows.positions);

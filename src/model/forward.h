@@ -76,8 +76,10 @@ class Decoder {
 
   /// The caches' generations: another decoder is needed where sequences differ.
   bool serves(std::span<SequenceCache* const> caches) const;
-  /// Feeds one token to each sequence and returns the most likely next ones.
-  std::vector<std::int32_t> step(std::span<const std::int32_t> ids);
+  /// Feeds one token to each sequence and draws the next ones: the most likely ones where
+  /// `settings` is empty.
+  std::vector<std::int32_t> step(std::span<const std::int32_t> ids,
+                                 std::span<const DrawSettings> settings = {});
   /// (sequences, V) float32, of the last step.
   const std::shared_ptr<Tensor>& logits() const;
 

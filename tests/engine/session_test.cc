@@ -229,6 +229,85 @@ TEST(Session, ManySequencesDecodeTogetherAsAlone) {
   }
 }
 
+Sampling sampling(double temperature, std::int64_t seed) {
+  Sampling s;
+  s.temperature = temperature;
+  s.seed = seed;
+  return s;
+}
+
+std::vector<TokenId> generated(Session& session, const Sampling& s, std::int64_t tokens,
+                               std::int64_t min_tokens = 0) {
+  GenerateOptions options;
+  options.max_tokens = tokens;
+  options.min_tokens = min_tokens;
+  options.sampling = s;
+  options.ignore_eos = true;
+  return session.generate(options).ids;
+}
+
+TEST(Session, DeviceAndHostDrawTheSameTokens) {
+  // Without end tokens the least number of tokens changes nothing but who draws.
+  Engine engine = make_engine(small_shape());
+  const auto ids = random_ids(60, 13);
+  Session device = engine.start({"full", {}}), host = engine.start({"full", {}});
+  device.append(ids);
+  host.append(ids);
+  Sampling narrow = sampling(0.7, 5);
+  narrow.top_k = 40;
+  narrow.top_p = 0.9;
+  narrow.min_p = 0.01;
+  // Steps that draw and steps that take the most likely token, one after the other.
+  for (const Sampling& s : {sampling(0, 0), sampling(1, 3), narrow, sampling(0, 0), sampling(3, 4)})
+    EXPECT_EQ(generated(device, s, 10), generated(host, s, 10, 10)) << s.temperature;
+}
+
+TEST(Session, SampledTokensDoNotEndTooEarly) {
+  json shape = small_shape();
+  std::vector<TokenId> ends(400);
+  std::iota(ends.begin(), ends.end(), 0);
+  shape["eos_token_id"] = ends;
+  Engine engine = make_engine(shape);
+  Session session = engine.start({"full", {}});
+  session.append(random_ids(30, 14));
+  const auto tokens = generated(session, sampling(2, 1), 40, 20);
+  ASSERT_EQ(tokens.size(), 40U);
+  const auto is_end = [](TokenId token) { return token < 400; };
+  EXPECT_TRUE(std::none_of(tokens.begin(), tokens.begin() + 20, is_end));
+  EXPECT_TRUE(std::any_of(tokens.begin() + 20, tokens.end(), is_end));
+}
+
+TEST(Session, ManySequencesSampleTogetherAsAlone) {
+  Engine engine = make_engine();
+  std::vector<Sampling> samplings = {sampling(1, 1), sampling(0, 0), sampling(0.8, 2),
+                                     sampling(1.2, 3), sampling(1, 1)};
+  samplings[2].top_k = 20;
+  samplings[2].top_p = 0.95;
+  samplings[3].repeat_penalty = 1.3;
+  constexpr std::size_t count = 12;
+  std::vector<Session> together;
+  std::vector<std::vector<TokenId>> drawn, expected;
+  for (std::size_t i = 0; i < samplings.size(); ++i) {
+    const auto ids = random_ids(40 + 30 * static_cast<std::int64_t>(i), 20);
+    Session alone = engine.start({"fastkv", {}});
+    alone.append(ids);
+    expected.push_back(generated(alone, samplings[i], count));
+    together.push_back(engine.start({"fastkv", {}}));
+    together.back().append(ids);
+    together.back().set_sampling(samplings[i]);
+    drawn.push_back({together.back().draw()});
+  }
+  std::vector<Session*> all;
+  for (Session& s : together) all.push_back(&s);
+  while (drawn.front().size() < count) {
+    std::vector<TokenId> tokens;
+    for (const auto& of_session : drawn) tokens.push_back(of_session.back());
+    tokens = Session::step(all, tokens);
+    for (std::size_t i = 0; i < drawn.size(); ++i) drawn[i].push_back(tokens[i]);
+  }
+  EXPECT_EQ(drawn, expected);
+}
+
 TEST(Session, DroppedEntriesAreFree) {
   Engine engine = make_engine();
   const auto ids = random_ids(640, 8);
@@ -310,7 +389,7 @@ TEST(Session, NoEndTokenBeforeTheLeastNumberOfTokens) {
 TEST(Session, SamplingIsReproducible) {
   Engine engine = make_engine();
   const auto ids = random_ids(64, 10);
-  const auto draw = [&](std::int64_t seed) {
+  const auto draw = [&](double repeat_penalty, std::int64_t seed) {
     Session session = engine.start({"fastkv", {}});
     session.append(ids);
     GenerateOptions generate;
@@ -320,12 +399,14 @@ TEST(Session, SamplingIsReproducible) {
                          .top_k = 50,
                          .top_p = 0.95,
                          .min_p = 0.01,
-                         .repeat_penalty = 1.1,
+                         .repeat_penalty = repeat_penalty,
                          .seed = seed};
     return session.generate(generate).ids;
   };
-  EXPECT_EQ(draw(1), draw(1));
-  EXPECT_NE(draw(1), draw(2));
+  for (const double penalty : {1.0, 1.1}) {
+    EXPECT_EQ(draw(penalty, 1), draw(penalty, 1));
+    EXPECT_NE(draw(penalty, 1), draw(penalty, 2));
+  }
 }
 
 // Each trained model of models/ against the oracle's text in its golden.jsonl.
