@@ -25,7 +25,7 @@ namespace fastkv {
 namespace {
 
 constexpr std::int64_t hidden = 4096, mlp = 14336, query_heads = 32, kv_heads = 8, dim = 128;
-constexpr std::int64_t qkv_rows = (query_heads + 2 * kv_heads) * dim;
+constexpr std::int64_t qkv_rows = (query_heads + 2 * kv_heads) * dim, vocabulary = 128256;
 
 struct Options {
   std::string_view device = has_cuda_device() ? "cuda" : "cpu";
@@ -127,9 +127,26 @@ class DecodeBench {
     });
     fmt::print("the chain takes {:.1f} us a layer more than its operations each in a row\n",
                1e6 * (chain - sum));
+    fmt::print("what a step does once, us a time:\n");
+    next_token("argmax", bandwidth, {});
+    next_token("draw", bandwidth, {.temperature = 1});
+    next_token("top_k, top_p", bandwidth, {.temperature = 1, .top_k = 100, .top_p = 0.9});
   }
 
  private:
+  /// Chooses tokens from logits: those of the highest logits with temperature 0.
+  void next_token(const char* name, double bandwidth, const DrawSettings& how) {
+    const Tensor logits = random(device_, DType::f32, {o_.batch, vocabulary}, 2.5F);
+    const Tensor settings = device_.empty(DType::i32, {o_.batch, Device::draw_ints});
+    const Tensor next = device_.empty(DType::i32, {o_.batch});
+    const std::vector<DrawSettings> rows(static_cast<std::size_t>(o_.batch), how);
+    device_.upload(rows.data(), settings);
+    print(name, static_cast<double>(logits.bytes()) / bandwidth, [&](std::int64_t) {
+      if (how.temperature == 0) return device_.argmax(logits, next);
+      device_.draw(logits, settings, next);
+    });
+  }
+
   /// Seconds a layer of `work` done for every layer, printed.
   double print(const char* name, double floor, const std::function<void(std::int64_t)>& work) {
     const auto all = [&] {
