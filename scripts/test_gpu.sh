@@ -29,7 +29,7 @@ run engine "$tests/test_engine" --gtest_filter='*cuda*:Session*:Models*:DeviceAg
 if [ "${1:-}" = --sanitize ]; then
   for tool in memcheck racecheck; do
     run "$tool-operations" compute-sanitizer --tool "$tool" --error-exitcode 3 \
-      "$tests/test_ops" --gtest_filter='Cuda*Decoding*:Cuda*Prompts*:Cuda*ColumnSums*:*cuda*TopK*:*cuda*Rows*'
+      "$tests/test_ops" --gtest_filter='Cuda*Decoding*:Cuda*Prompts*:Cuda*ColumnSums*:*TopK*cuda*:*Rows*cuda*:*Draw*cuda*'
     run "$tool-fixtures" compute-sanitizer --tool "$tool" --error-exitcode 3 \
       "$tests/test_engine" --gtest_filter='*cuda_tiny_llama_1*:*cuda_tiny_ministral_2*'
   done
