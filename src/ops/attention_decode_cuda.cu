@@ -52,10 +52,10 @@ __device__ unsigned pack(float low, float high) {
 }
 
 /// A pair of bfloat16 dimensions and the pair half a head further, turned by their angles.
-__device__ void rotate(unsigned& low, unsigned& high, const float2 (&turn)[2]) {
+__device__ void rotate(unsigned& low, unsigned& high, const float2* turn) {
   const float2 a = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&low));
   const float2 b = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&high));
-  // turn: (cosine, sine)
+  // turn (2): cosine, sine
   low = pack(a.x * turn[0].x - b.x * turn[0].y, a.y * turn[1].x - b.y * turn[1].y);
   high = pack(b.x * turn[0].x + a.x * turn[0].y, b.y * turn[1].x + a.y * turn[1].y);
 }
@@ -176,12 +176,16 @@ struct Merged {
 template <int dim>
 constexpr int stage_bytes = 2 * block_entries* dim * 2;
 
+// Registers for two blocks a multiprocessor, though shared memory has room for one: a block then
+// fits beside one of few_rows_cuda.cu, and reads its first entries while the kernel before still
+// runs.
 template <int dim, bool wide>
-__global__ void __launch_bounds__(max_warps * 32, 1)
+__global__ void __launch_bounds__(max_warps * 32, 2)
     attend_steps_kernel(const Params p, const Group group) {
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ bool is_last;
-  constexpr int pieces = dim / 8;  // of 16 bytes, in a row
+  __shared__ float2 turns[dim / 2];  // cosine and sine of the row's angles
+  constexpr int pieces = dim / 8;    // of 16 bytes, in a row
   let_next_start();
 
   // The cache is as the step before left it: it is read ahead while the kernels of this step that
@@ -248,29 +252,13 @@ __global__ void __launch_bounds__(max_warps * 32, 1)
 
   Softmax<dim, wide> softmax;
   for (int i = 0; i < stages - 1; ++i) fetch(begin + i);
-  // Angles need the position alone, so they need not wait. Query columns of this thread: those of
-  // its matrix fragments, below half a head.
-  float2 turn[dim / 32][2][2] = {};
-  float2 key_turn[2] = {};  // of this lane's pair of the row's own key
-  if (p.frequencies) {
-    const auto position = static_cast<float>(p.positions[row]);
-    const auto angle = [&](int d) {
+  if (p.frequencies) {  // angles need the position alone, so they need not wait
+    for (int d = static_cast<int>(threadIdx.x); d < dim / 2; d += static_cast<int>(blockDim.x)) {
       float sine, cosine;
-      sincosf(position * p.frequencies[d], &sine, &cosine);
-      return make_float2(cosine, sine);
-    };
-#pragma unroll
-    for (int i = 0; i < dim / 32; ++i) {
-      const int column = i * 16 + lane % 4 * 2;
-      for (int j = 0; j < 2; ++j) {
-        turn[i][0][j] = angle(column + j);
-        turn[i][1][j] = angle(column + 8 + j);
-      }
+      sincosf(static_cast<float>(p.positions[row]) * p.frequencies[d], &sine, &cosine);
+      turns[d] = make_float2(cosine, sine);
     }
-    if (worker == 0 && 2 * lane < dim / 2) {
-      key_turn[0] = angle(2 * lane);
-      key_turn[1] = angle(2 * lane + 1);
-    }
+    __syncthreads();
   }
   wait_for_inputs();
   unsigned q[dim / 16][4];
@@ -294,8 +282,10 @@ __global__ void __launch_bounds__(max_warps * 32, 1)
       for (int i = 0; i < dim / 32; ++i) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          rotate(q[i][2 * j], q[i + dim / 32][2 * j], turn[i][j]);
-          if (wide) rotate(q[i][2 * j + 1], q[i + dim / 32][2 * j + 1], turn[i][j]);
+          // The columns of this thread's fragments, below half a head.
+          const float2* turn = turns + i * 16 + j * 8 + lane % 4 * 2;
+          rotate(q[i][2 * j], q[i + dim / 32][2 * j], turn);
+          if (wide) rotate(q[i][2 * j + 1], q[i + dim / 32][2 * j + 1], turn);
         }
       }
     }
@@ -332,7 +322,7 @@ __global__ void __launch_bounds__(max_warps * 32, 1)
     auto* staged_key = reinterpret_cast<unsigned*>(to);  // entry 0 is not swizzled
     auto* staged_value = staged_key + values_behind / 4;
     if (p.frequencies && 2 * lane < dim / 2)
-      rotate(staged_key[lane], staged_key[lane + dim / 4], key_turn);
+      rotate(staged_key[lane], staged_key[lane + dim / 4], turns + 2 * lane);
     __syncwarp();
     softmax.add(q, ring, ring + values_behind, 0, 1, p.scale, lane);
     if (p.append) {
@@ -415,29 +405,36 @@ __global__ void __launch_bounds__(max_warps * 32, 1)
   if (!is_last) return;
   __threadfence();
   const float* all = p.partials + static_cast<std::int64_t>(unit) * splits * per_split;
-  auto* weights = reinterpret_cast<float*>(shared);  // (splits, queries), then 1 / sum (queries)
-  for (int query = warp; query < p.queries; query += warps) {
-    float most = -INFINITY;
-    for (int s = lane; s < splits; s += 32) most = fmaxf(most, __ldcg(all + s * per_split + query));
-    most = warp_max(most);
-    float sum = 0;
-    for (int s = lane; s < splits; s += 32) {
-      const float weight = exp2f(__ldcg(all + s * per_split + query) - most);
-      weights[s * p.queries + query] = weight;
-      sum += weight * __ldcg(all + s * per_split + p.queries + query);
-    }
-    sum = warp_sum(sum);
-    if (lane == 0) weights[splits * p.queries + query] = 1 / sum;
-  }
-  __syncthreads();
   for (int i = threadIdx.x; i < p.queries * dim; i += blockDim.x) {
     const int query = i / dim;
-    float value = 0;
-#pragma unroll 8
-    for (int s = 0; s < splits; ++s)
-      value = fmaf(weights[s * p.queries + query], __ldcg(all + s * per_split + 2 * p.queries + i),
-                   value);
-    out[i] = __float2bfloat16_rn(value * weights[splits * p.queries + query]);
+    float most = -INFINITY, sum = 0, value = 0;
+    // Everything of several splits is under way at a time: what is far counts by the round trip.
+    constexpr int together = 16;
+    for (int first = 0; first < splits; first += together) {
+      float highest[together], share[together], result[together];
+#pragma unroll
+      for (int j = 0; j < together; ++j) {
+        const float* from = all + min(first + j, splits - 1) * per_split;
+        highest[j] = __ldcg(from + query);
+        share[j] = __ldcg(from + p.queries + query);
+        result[j] = __ldcg(from + 2 * p.queries + i);
+      }
+      float highest_here = most;
+#pragma unroll
+      for (int j = 0; j < together; ++j) highest_here = fmaxf(highest_here, highest[j]);
+      const float keep = exp2f(most - highest_here);  // the row itself is seen: not both infinite
+      sum *= keep;
+      value *= keep;
+      most = highest_here;
+#pragma unroll
+      for (int j = 0; j < together; ++j) {
+        if (first + j >= splits) continue;
+        const float weight = exp2f(highest[j] - most);
+        sum += weight * share[j];
+        value += weight * result[j];
+      }
+    }
+    out[i] = __float2bfloat16_rn(value / sum);
   }
   if (threadIdx.x == 0) p.tickets[unit] = 0;
   advance();
@@ -447,7 +444,7 @@ template <int dim, bool wide>
 void start(const Params& p, const Group& group, dim3 grid, cudaStream_t stream) {
   constexpr std::size_t a_warp = stages * stage_bytes<dim>;
   // The rest of the limit is for variables.
-  const std::size_t warps = std::min<std::size_t>(max_warps, (shared_limit() - 256) / a_warp);
+  const std::size_t warps = std::min<std::size_t>(max_warps, (shared_limit() - 1024) / a_warp);
   allow_shared(attend_steps_kernel<dim, wide>, warps * a_warp);
   launch("attend_steps_kernel", attend_steps_kernel<dim, wide>, grid,
          static_cast<unsigned>(warps * 32), warps * a_warp, stream, true, p, group);

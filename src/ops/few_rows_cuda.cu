@@ -60,19 +60,14 @@ __device__ void load_eight(const __nv_bfloat16* from, float (&to)[8]) {
   }
 }
 
-/// A row of x normalised by `threads` threads, of which this is number `thread`. sum_up: adds over
-/// these threads.
-template <class X, class SumUp>
-__device__ void normalise_row(const Params& p, const X* x, __nv_bfloat16* to, int thread,
-                              int threads, const SumUp& sum_up) {
+/// A row of x times the norm's weights, by `threads` threads, of which this is number `thread`.
+/// Returns this thread's part of the sum of squares: the scale follows when the product is done, so
+/// x is read once.
+template <class X>
+__device__ float stage_row(const Params& p, const X* x, __nv_bfloat16* to, int thread,
+                           int threads) {
   float squares = 0;
   float value[8], norm[8];
-#pragma unroll 4
-  for (int k = thread * 8; k < p.depth; k += threads * 8) {
-    load_eight(x + k, value);
-    for (float v : value) squares += v * v;
-  }
-  const float scale = rsqrtf(sum_up(squares) / static_cast<float>(p.depth) + p.epsilon);
 #pragma unroll 4
   for (int k = thread * 8; k < p.depth; k += threads * 8) {
     load_eight(x + k, value);
@@ -80,24 +75,31 @@ __device__ void normalise_row(const Params& p, const X* x, __nv_bfloat16* to, in
     uint4 result;
     auto* out = reinterpret_cast<__nv_bfloat162*>(&result);
     for (int i = 0; i < 4; ++i) {
-      out[i] = __floats2bfloat162_rn(value[2 * i] * scale * norm[2 * i],
-                                     value[2 * i + 1] * scale * norm[2 * i + 1]);
+      squares += value[2 * i] * value[2 * i] + value[2 * i + 1] * value[2 * i + 1];
+      out[i] =
+          __floats2bfloat162_rn(value[2 * i] * norm[2 * i], value[2 * i + 1] * norm[2 * i + 1]);
     }
     *reinterpret_cast<uint4*>(to + k) = result;
   }
+  return squares;
 }
 
-/// x normalised into shared memory, (rows, depth + 8) bfloat16: a warp a row, but a single row by
-/// all threads, as a warp alone would take too long.
+/// x into shared memory, (rows, depth + 8) bfloat16, and by how much each row has yet to be scaled:
+/// a warp a row, but a single row by all threads, as a warp alone would take too long.
 template <class X>
-__device__ void normalise(const Params& p, __nv_bfloat16* to, float* scratch) {
+__device__ void stage(const Params& p, __nv_bfloat16* to, float* scales, float* scratch) {
   const auto* x = static_cast<const X*>(p.x);
+  const auto thread = static_cast<int>(threadIdx.x);
+  const auto scale = [&](float squares) {
+    return rsqrtf(squares / static_cast<float>(p.depth) + p.epsilon);
+  };
   if (p.rows == 1) {
-    normalise_row(p, x, to, static_cast<int>(threadIdx.x), warps * 32,
-                  [&](float sum) { return block_sum(sum, scratch); });
-  } else if (const int row = static_cast<int>(threadIdx.x) / 32; row < p.rows) {
-    normalise_row(p, x + row * p.x_stride, to + row * (p.depth + 8),
-                  static_cast<int>(threadIdx.x) % 32, 32, [](float sum) { return warp_sum(sum); });
+    const float squares = block_sum(stage_row(p, x, to, thread, warps * 32), scratch);
+    if (thread == 0) scales[0] = scale(squares);
+  } else if (const int row = thread / 32; row < p.rows) {
+    const float squares =
+        warp_sum(stage_row(p, x + row * p.x_stride, to + row * (p.depth + 8), thread % 32, 32));
+    if (thread % 32 == 0) scales[row] = scale(squares);
   }
   __syncthreads();
 }
@@ -109,6 +111,7 @@ __global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p)
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ float sums[2][warps][tile_rows][max_rows + 1];
   __shared__ float scratch[32];
+  __shared__ float scales[max_rows];
   let_next_start();
 
   const int warp = threadIdx.x / 32;
@@ -151,7 +154,7 @@ __global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p)
   const __nv_bfloat16* x;
   if constexpr (normed) {
     auto* staged = reinterpret_cast<__nv_bfloat16*>(shared);
-    normalise<X>(p, staged, scratch);
+    stage<X>(p, staged, scales, scratch);
     x = staged + group * (p.depth + 8) + column * 8;
   } else {
     x = static_cast<const __nv_bfloat16*>(p.x) + group * p.x_stride + column * 8;
@@ -191,7 +194,7 @@ __global__ void __launch_bounds__(warps * 32, 2) few_rows_kernel(const Params p)
       const auto total = [&](int l) {
         float sum = 0;
         for (int w = 0; w < warps; ++w) sum += sums[buffer][w][l][row];
-        return sum;
+        return normed ? sum * scales[row] : sum;
       };
       auto* out = static_cast<Out*>(p.out) + row * p.out_stride;
       if (kind == FewRows::gated) {
