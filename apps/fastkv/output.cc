@@ -95,20 +95,6 @@ std::string mebibytes(std::size_t bytes) {
   return fmt::format("{:.2f}", static_cast<double>(bytes) / (1 << 20));
 }
 
-void write_file(const std::string& path, std::string_view text) {
-  const std::string part = path + ".part";
-  std::ofstream out(part, std::ios::binary);
-  out.write(text.data(), static_cast<std::streamsize>(text.size()));
-  out.close();
-  std::error_code failed;
-  if (out) std::filesystem::rename(part, path, failed);
-  if (!out || failed) {
-    std::filesystem::remove(part, failed);
-    throw Error(fmt::format(
-        "{} cannot be written; check that its folder exists, is writable and has room", path));
-  }
-}
-
 void check_writable(const std::string& path) {
   const std::string part = path + ".part";
   const bool opened = !std::filesystem::is_directory(path) && std::ofstream(part).is_open();

@@ -8,6 +8,7 @@
 
 #include "fastkv/draw.h"
 #include "fastkv/options.h"
+#include "fastkv/write_file.h"
 
 namespace fastkv::cli {
 
@@ -45,9 +46,6 @@ class ProgressBar {
 
 std::string mebibytes(std::size_t bytes);
 
-/// Writes the whole text or nothing: into a new file beside `path`, which then takes its place.
-/// Throws Error where that cannot be done.
-void write_file(const std::string& path, std::string_view text);
 /// Throws Error unless write_file() can be expected to succeed; for use before long work.
 void check_writable(const std::string& path);
 /// check_writable() for a picture that `option` names; its name says of which kind it is.

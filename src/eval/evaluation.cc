@@ -15,6 +15,7 @@
 #include "eval/summary.h"
 #include "eval/sweep.h"
 #include "fastkv/eval.h"
+#include "fastkv/write_file.h"
 #include "methods/method.h"
 #include "model/config.h"
 #include "tasks/benchmark.h"
@@ -98,16 +99,6 @@ OptionValues all_options(const std::string& benchmark, const OptionValues& given
   return all;
 }
 
-void write_whole(const fs::path& path, const std::string& bytes) {
-  const fs::path part = path.string() + ".part";
-  std::ofstream out(part, std::ios::binary);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  out.close();
-  std::error_code error;
-  if (out) fs::rename(part, path, error);
-  if (!out || error) fail("{} cannot be written; check that its folder has room", path.string());
-}
-
 void make_directory(const fs::path& directory) {
   std::error_code error;
   fs::create_directories(directory, error);
@@ -128,7 +119,7 @@ EvalSummary write_summary(const std::vector<fs::path>& files, const std::string&
 
   EvalSummary done{to_markdown(summary), {}, summary.notes, summary.issues};
   const auto write = [&](const std::string& name, const std::string& bytes) {
-    write_whole(out / name, bytes);
+    write_file(out / name, bytes);
     done.files.push_back((out / name).string());
   };
   write(benchmark + ".md", done.markdown);

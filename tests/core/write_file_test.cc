@@ -1,0 +1,49 @@
+#include "fastkv/write_file.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/error.h"
+
+namespace fastkv {
+namespace {
+
+namespace fs = std::filesystem;
+
+class WriteFile : public testing::Test {
+ protected:
+  void SetUp() override { fs::create_directories(folder_); }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  fs::path folder_ = fs::path(testing::TempDir()) / "write_file_test";
+};
+
+TEST_F(WriteFile, IsWholeWhoeverElseWrites) {
+  const fs::path path = folder_ / "shared.bin";
+  std::vector<std::thread> writers;
+  for (char letter = 'a'; letter < 'e'; ++letter) {
+    writers.emplace_back([&, letter] {
+      for (int i = 0; i < 50; ++i) write_file(path, std::string(100'000, letter));
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  std::ifstream in(path, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  EXPECT_EQ(bytes, std::string(100'000, bytes.at(0)));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "nothing else is left";
+}
+
+TEST_F(WriteFile, RefusesWhatCannotBeWritten) {
+  EXPECT_THROW(write_file(folder_ / "none" / "file", "text"), Error);
+  fs::create_directories(folder_ / "folder" / "inside");
+  EXPECT_THROW(write_file(folder_ / "folder", "text"), Error);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
+}
+
+}  // namespace
+}  // namespace fastkv
