@@ -130,11 +130,15 @@ cublasLtMatmulAlgo_t CudaDevice::choose_algorithm(const ProductKey& key,
   const std::size_t workspace = blas_workspace_.bytes();
   FASTKV_BLAS(cublasLtMatmulPreferenceSetAttribute(
       preference.handle, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
-  // Without split sums every algorithm adds in the order of K: which one is the fastest today does
-  // not change results.
-  const std::uint32_t no_splits = CUBLASLT_REDUCTION_SCHEME_NONE;
+  // Full chunks of a prompt come again and again: they are worth trying each candidate. Without
+  // split sums every algorithm adds in the order of K: which one is the fastest today does not
+  // change results. Other products take the first candidate, which may split K: a few rows have too
+  // few tiles for all multiprocessors.
+  const bool tries = !recording_ && x.rows() == row_chunk();
+  const std::uint32_t splits =
+      tries ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
   FASTKV_BLAS(cublasLtMatmulPreferenceSetAttribute(
-      preference.handle, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &no_splits, sizeof no_splits));
+      preference.handle, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &splits, sizeof splits));
   constexpr int wanted = 12;
   std::vector<cublasLtMatmulHeuristicResult_t> results(wanted);
   int count = 0;
@@ -145,9 +149,7 @@ cublasLtMatmulAlgo_t CudaDevice::choose_algorithm(const ProductKey& key,
     fail("cuBLASLt has no algorithm for a product of {} x {} with {} x {}", key[1], key[2], key[0],
          key[2]);
   }
-  // Full chunks of a prompt come again and again: they are worth trying each candidate. While
-  // operations are recorded nothing can be timed.
-  if (recording_ || x.rows() != row_chunk()) return results.front().algo;
+  if (!tries) return results.front().algo;  // while operations are recorded nothing can be timed
 
   const Tensor trial = empty(out.type, {out.rows(), out.row_stride});
   int best = 0;
