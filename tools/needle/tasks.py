@@ -463,9 +463,9 @@ class Builder:
             if free
             else "word"
         )
-        hay = rng.choices(("needle", "any", "noise"), (0.36, 0.54, 0.1))[0]
-        values = rng.choices((1, 2, 3, 4), (0.60, 0.09, 0.06, 0.25))[0] if hay != "needle" or rng.random() < 0.1 else 1
-        queries = rng.choices((1, 2, 3, 4), (0.74, 0.06, 0.04, 0.16))[0] if not free and values == 1 else 1
+        hay = rng.choices(("needle", "any", "noise"), (0.28, 0.62, 0.1))[0]
+        values = rng.choices((1, 2, 3, 4), (0.35, 0.05, 0.05, 0.55))[0] if hay != "needle" or rng.random() < 0.1 else 1
+        queries = rng.choices((1, 2, 3, 4), (0.66, 0.06, 0.04, 0.24))[0] if not free and values == 1 else 1
         turns = 1 if single else rng.randint(1, 5 if length <= 600 else 10)
         most = max(1, (length - 200) // (100 * values))
         keys = min(most, rng.choice((1, 1, 2, 4, 4, 8, 16, 40)))

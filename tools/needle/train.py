@@ -55,7 +55,7 @@ STAGES = [
     Stage(0.37, {2048: 0.9, 512: 0.1}, others=0.1),
     Stage(0.58, {8192: 0.85, 2048: 0.15}, others=0.05),
     Stage(0.76, {32768: 0.4, 16384: 0.25, 8192: 0.25, 2048: 0.1}, others=0.03),
-    Stage(1.00, {32768: 0.25, 16384: 0.3, 8192: 0.35, 4096: 0.1}, others=0.02, compressed=0.5),
+    Stage(1.00, {32768: 0.25, 16384: 0.3, 8192: 0.35, 4096: 0.1}, others=0.02, compressed=0.35),
 ]
 SCORED_SHARE = 1 / 8  # of all positions carry a loss: every answer and some others
 MAX_LOOK = 64  # per sequence
