@@ -192,8 +192,8 @@ void add_columns(const QueryTile& tile, const float* packed, std::int64_t first_
       const float* row = tile.logits + i * block_keys + j;
       const Vector shift = hn::Set(d, log_sum[i]);
       const Vector w = hn::Set(d, weight[i]);
-      s0 = hn::MulAdd(w, exp2(hn::Sub(hn::LoadU(d, row), shift)), s0);
-      s1 = hn::MulAdd(w, exp2(hn::Sub(hn::LoadU(d, row + lanes), shift)), s1);
+      s0 = hn::MulAdd(w, exp2_gradual(hn::Sub(hn::LoadU(d, row), shift)), s0);
+      s1 = hn::MulAdd(w, exp2_gradual(hn::Sub(hn::LoadU(d, row + lanes), shift)), s1);
     }
     hn::Store(s0, d, total);
     hn::Store(s1, d, total + lanes);

@@ -65,6 +65,19 @@ HWY_INLINE Vector exp2(Vector x) {
   return exp2_split(whole, hn::Sub(x, hn::ConvertTo(d, whole)));
 }
 
+/// As exp2(), but what is below 2^-126 loses its digits one by one, down to 2^-149. For scores:
+/// where all are that small their order still counts.
+HWY_INLINE Vector exp2_gradual(Vector x) {
+  const Floats d;
+  const hn::RebindToSigned<Floats> di;
+  x = hn::Max(hn::Set(d, -150.0F), x);
+  const auto whole = hn::NearestInt(x);
+  const auto half = hn::ShiftRight<1>(whole);
+  const Vector y = exp2_split(half, hn::Sub(x, hn::ConvertTo(d, whole)));
+  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::Sub(whole, half), hn::Set(di, 127)));
+  return hn::Mul(y, hn::BitCast(d, exponent));
+}
+
 /// e^x for x up to 88; 0 far below, NaN for NaN. More exact than exp2(x * log2(e)) would be,
 /// because the product's rounding grows with x.
 HWY_INLINE Vector exp(Vector x) {

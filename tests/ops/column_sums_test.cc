@@ -160,6 +160,29 @@ TEST_P(ColumnSums, SoftmaxOfAlmostZeroOrOne) {
   }
 }
 
+TEST_P(ColumnSums, OrderBelowTheNormalRange) {
+  const auto device = make();
+  // One query: key j has the logit -ln(2) * exponent[j], so its probability is 2^-exponent[j].
+  const std::int64_t n = 201;
+  Data data;
+  std::vector<double> exponent(n, 0.0);
+  for (std::int64_t j = 1; j < n - 1; ++j) exponent[j] = 100 + 49.0 * static_cast<double>(j) / n;
+  data.q.resize(n * 32);
+  data.k.resize(n * 32);
+  data.q[(n - 1) * 32] = std::sqrt(32.0F);
+  for (std::int64_t j = 0; j < n; ++j) {
+    data.k[j * 32] = static_cast<float>(-std::log(2.0) * exponent[j]);
+    data.positions.push_back(static_cast<std::int32_t>(j));
+  }
+  for (bool given : {false, true}) {
+    const auto sums = run(*device, {1, 1, 32, n, 1, false, given}, data);
+    for (std::int64_t j = 0; j < n; ++j) {
+      const double wanted = std::exp2(-exponent[j]) / 2;  // the last key has as much as the first
+      EXPECT_NEAR(sums[j], wanted, 1e-4 * wanted + 0x1p-148) << j;
+    }
+  }
+}
+
 TEST_P(ColumnSums, ThreadsDoNotChangeResults) {
   if (!GetParam().has_threads) GTEST_SKIP() << "no threads to choose";
   for (std::int64_t rows : {8, 700}) {
