@@ -85,7 +85,7 @@ evaluate needle needle --method all --retain 0.1,0.2 --context "$needle_context"
   --needle "One of the special magic numbers for old-dog is: 4711123." --answer 4711123 \
   --question "What is the special magic number for old-dog mentioned in the provided text?"
 evaluate ruler ruler --method all --retain 0.1,0.2 --context "$context" --task "$tasks" --limit "$limit"
-evaluate tsp-layer ruler --method fastkv --retain 0.1 --tsp-layer 1,3,4,5,6,7,9,11 \
+evaluate tsp-layer ruler --method fastkv --retain 0.1 --tsp-layer 1,2,3,4,5,6,7,8,9,10,11 \
   --context "$ablation_context" --task "$tasks" --limit "$limit"
 evaluate tsp-rate ruler --method fastkv --retain 0.1 --tsp-rate 0.1,0.2,0.3,0.5,1 \
   --context "$ablation_context" --task "$tasks" --limit "$limit"
