@@ -92,7 +92,7 @@ class Comparison:
         file = self.directory / "fastkv.json"
         command = self.fastkv_command(contexts, repeats)
         self._run([*command, "--json", str(file)])
-        self.fastkv_runs.append({"command": shlex.join(command), **json.loads(file.read_text())})
+        self.fastkv_runs.append({**json.loads(file.read_text()), "command": shlex.join(command)})
 
     def fastkv_command(self, contexts: list[int], repeats: int) -> list[str]:
         o = self.o

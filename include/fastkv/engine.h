@@ -81,7 +81,8 @@ struct MethodInfo {
 };
 
 /// How the next token is drawn from the logits. Temperature 0 takes the most likely one. The device
-/// draws; with a repeat penalty the logits of every token are brought to the host for it.
+/// draws, but for the first token after a prompt, tokens before a least number of them, and all
+/// under a repeat penalty: their logits are brought to the host.
 struct Sampling {
   double temperature = 0.0;
   std::int64_t top_k = 0;
