@@ -76,6 +76,8 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     fmt::print(stderr,
                "fastkv: there is not enough memory; try a shorter prompt or a smaller model\n");
+  } catch (const std::exception& error) {  // of the file system, say: a name that is too long
+    fmt::print(stderr, "fastkv: {}\n", error.what());
   }
   return fastkv::cli::user_error;
 }

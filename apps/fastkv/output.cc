@@ -96,11 +96,7 @@ std::string mebibytes(std::size_t bytes) {
 }
 
 void check_writable(const std::string& path) {
-  const std::string part = path + ".part";
-  const bool opened = !std::filesystem::is_directory(path) && std::ofstream(part).is_open();
-  std::error_code ignored;
-  if (opened) std::filesystem::remove(part, ignored);
-  if (!opened)
+  if (!can_write_file(path))
     throw Error(
         fmt::format("{} cannot be written; check that its folder exists and is writable", path));
 }

@@ -90,28 +90,28 @@ void SequenceCache::reserve(std::int64_t layer, std::int64_t heads, std::int64_t
   Layer& l = layers_[index(layer)];
   const std::int64_t page_tokens = pool_.layout().page_tokens;
   if (l.heads.empty()) {
-    l.heads.resize(index(heads));
     l.lengths = device_.empty(DType::i32, {heads});
     const std::vector<std::int32_t> zeros(index(heads));
     device_.upload(zeros.data(), l.lengths);
+    l.heads.resize(index(heads));
   }
-  bool taken = !l.table;
   for (Head& head : l.heads) {
     const std::int64_t pages = (head.length + count + page_tokens - 1) / page_tokens;
     while (static_cast<std::int64_t>(head.pages.size()) < pages) {
       head.pages.push_back(pool_.take());
-      taken = true;
+      l.table_is_old = true;
     }
   }
-  if (!taken) return;
+  if (!l.table_is_old) return;
 
   std::size_t most = 0;
   for (const Head& head : l.heads) most = std::max(most, head.pages.size());
   const auto rows = static_cast<std::int64_t>(l.heads.size());
   if (!l.table || static_cast<std::int64_t>(most) > l.page_capacity) {
     // Room to grow: a table that moves makes recorded operations worthless.
-    l.page_capacity = static_cast<std::int64_t>(most + most / 8 + 16);
-    l.table = device_.empty(DType::i32, {rows, 2 * l.page_capacity});
+    const auto capacity = static_cast<std::int64_t>(most + most / 8 + 16);
+    l.table = device_.empty(DType::i32, {rows, 2 * capacity});
+    l.page_capacity = capacity;
     generation_ = next_generation();
   }
   std::vector<std::byte*> table(index(rows * l.page_capacity));
@@ -121,6 +121,7 @@ void SequenceCache::reserve(std::int64_t layer, std::int64_t heads, std::int64_t
     row += l.page_capacity;
   }
   device_.upload(table.data(), l.table);
+  l.table_is_old = false;
 }
 
 void SequenceCache::stored(std::int64_t layer, std::int64_t count) {

@@ -89,6 +89,7 @@ class SequenceCache {
     std::vector<Head> heads;
     std::int64_t page_capacity = 0;  // of a row of `table`
     Tensor table;                    // (C, 2 * page_capacity) int32: addresses of 8 bytes
+    bool table_is_old = true;        // it lacks pages, as memory may run out on the way
     Tensor lengths;                  // (C) int32
   };
   static std::size_t index(std::int64_t layer) { return static_cast<std::size_t>(layer); }

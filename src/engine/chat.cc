@@ -22,8 +22,9 @@ Chat::Chat(const Engine& engine, Session& session, std::string system)
 Generation Chat::say(const std::string& text, const GenerateOptions& options,
                      const ProgressCallback& progress) {
   messages_.push_back({"user", text});
+  std::string whole;
   try {
-    const std::string whole = engine_.text().render_chat(messages_, /*add_generation_prompt=*/true);
+    whole = engine_.text().render_chat(messages_, /*add_generation_prompt=*/true);
     if (!whole.starts_with(rendered_)) {
       fail(
           "the model's chat template rewrites earlier turns (with a system message some do), so "
@@ -35,19 +36,33 @@ Generation Chat::say(const std::string& text, const GenerateOptions& options,
     session_.append(engine_.text().encode(added, /*bos=*/rendered_.empty()), progress);
   } catch (...) {
     messages_.pop_back();
+    if (session_.position() == 0) {  // memory has run out: the conversation starts anew
+      rendered_.clear();
+      missing_.clear();
+    }
     throw;
   }
-  const Generation answer = session_.generate(options);
-  messages_.push_back({"assistant", answer.text});
-  rendered_ = engine_.text().render_chat(messages_, /*add_generation_prompt=*/false);
   // The end token was drawn and is pending in the session. An answer that was cut off lacks what
   // the template writes behind it.
-  missing_.clear();
-  if (answer.reason != FinishReason::end_token) {
-    const std::string_view said = trim(answer.text);
-    if (const auto at = rendered_.rfind(said); at != std::string::npos)
+  const auto close = [&](const std::string& answer, bool ended) {
+    messages_.push_back({"assistant", answer});
+    rendered_ = engine_.text().render_chat(messages_, /*add_generation_prompt=*/false);
+    missing_.clear();
+    if (ended) return;
+    const std::string_view said = trim(answer);
+    const std::size_t begin = rendered_.starts_with(whole) ? whole.size() : 0;
+    if (const auto at = begin > 0 ? rendered_.find(said, begin) : rendered_.rfind(said);
+        at != std::string::npos)
       missing_ = rendered_.substr(at + said.size());
+  };
+  Generation answer;
+  try {
+    answer = session_.generate(options);
+  } catch (...) {
+    close("", false);
+    throw;
   }
+  close(answer.text, answer.reason == FinishReason::end_token);
   return answer;
 }
 

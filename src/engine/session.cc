@@ -97,7 +97,7 @@ Session& Session::operator=(Session&&) noexcept = default;
 void Session::append(std::span<const TokenId> ids, const ProgressCallback& progress) {
   State& s = *state_;
   Engine::State& e = s.engine;
-  check_ids(ids, s.cache.next_position, e.model.config);
+  check_ids(ids, s.cache.next_position + (s.pending ? 1 : 0), e.model.config);
 
   std::size_t planned = 0;
   if (s.cache.empty()) {
@@ -170,6 +170,13 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
     // Some layers may have stored the tokens and others not: nothing half-written is left behind.
     s.cache.clear();
     s.history.clear();
+    s.logits.reset();
+    s.hidden = {};
+    s.next.reset();
+    Report fresh;
+    fresh.method = s.report.method;
+    fresh.options = s.report.options;
+    s.report = std::move(fresh);
     if (s.trace) s.trace.emplace(e.model.config, s.report.method, s.report.options);
     throw;
   }
@@ -199,6 +206,7 @@ void Session::set_sampling(const Sampling& sampling) { state_->sampler = Sampler
 
 TokenId Session::draw() {
   State& s = *state_;
+  if (s.pending) fail("the token drawn last has not been appended; feed it with step() first");
   return s.sampler.greedy() && s.next ? *s.next : s.sampler.draw(logits(), s.history);
 }
 
@@ -208,6 +216,12 @@ std::vector<TokenId> Session::step(std::span<Session* const> sessions,
   if (sessions.size() != tokens.size()) fail("step() needs one token a session");
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     const State& s = *sessions[i]->state_;
+    if (&s.engine != &sessions.front()->state_->engine) fail("step() takes sessions of one engine");
+    const auto before = sessions.first(i);
+    if (std::find(before.begin(), before.end(), sessions[i]) != before.end())
+      fail("step() takes each session once");
+    if (s.pending && *s.pending != tokens[i])
+      fail("the token that a session drew last has not been appended; step() goes on with it");
     if (s.cache.empty()) fail("a session needs a prompt before it can take single tokens");
     check_ids(tokens.subspan(i, 1), s.cache.next_position, s.engine.model.config);
   }
@@ -219,7 +233,11 @@ std::vector<TokenId> Session::step(std::span<Session* const> sessions,
   std::vector<TokenId> next = State::step(sessions, tokens, settings);
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     State& s = *sessions[i]->state_;
-    s.history.push_back(tokens[i]);
+    if (s.pending) {
+      s.pending.reset();  // generate() has noted it
+    } else {
+      s.history.push_back(tokens[i]);
+    }
     if (s.sampler.looks_back()) next[i] = sessions[i]->draw();
   }
   return next;
@@ -234,7 +252,6 @@ Generation Session::generate(const GenerateOptions& options) {
                   options.on_text);
   Generation result;
   auto start = Clock::now();
-  const double prefill = s.report.first_token_seconds;
   const auto is_end = [&](TokenId token) {
     return std::find(config.eos_ids.begin(), config.eos_ids.end(), token) != config.eos_ids.end();
   };
@@ -272,7 +289,8 @@ Generation Session::generate(const GenerateOptions& options) {
     result.ids.push_back(token);
     if (s.trace) s.trace->add_greedy(token);
     if (result.ids.size() == 1) {
-      s.report.first_token_seconds = prefill + seconds_since(start);
+      if (s.report.generated_tokens == 0)
+        s.report.first_token_seconds = s.report.prefill_seconds + seconds_since(start);
       start = Clock::now();
     }
     if (is_end(token) && !options.ignore_eos) {

@@ -416,13 +416,19 @@ std::vector<std::int32_t> Decoder::step(std::span<const std::int32_t> ids,
   }
   s.device.upload(ids.data(), s.rows.ids);
   s.device.upload(positions.data(), s.rows.positions);
-  // The first step may still tune what it runs, the second is recorded.
-  if (s.recording) {
-    s.recording->replay();
-  } else if (s.steps == 0) {
-    s.issue();
-  } else {
-    s.recording = s.device.record([&s] { s.issue(); });
+  try {
+    // The first step may still tune what it runs, the second is recorded.
+    if (s.recording) {
+      s.recording->replay();
+    } else if (s.steps == 0) {
+      s.issue();
+    } else {
+      s.recording = s.device.record([&s] { s.issue(); });
+    }
+  } catch (...) {
+    // Some layers may have stored the tokens and others not.
+    for (SequenceCache* cache : s.caches) cache->clear();
+    throw;
   }
   ++s.steps;
   for (SequenceCache* cache : s.caches) {

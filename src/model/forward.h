@@ -77,7 +77,7 @@ class Decoder {
   /// The caches' generations: another decoder is needed where sequences differ.
   bool serves(std::span<SequenceCache* const> caches) const;
   /// Feeds one token to each sequence and draws the next ones: the most likely ones where
-  /// `settings` is empty.
+  /// `settings` is empty. Where memory runs out on the way, the caches are empty afterwards.
   std::vector<std::int32_t> step(std::span<const std::int32_t> ids,
                                  std::span<const DrawSettings> settings = {});
   /// (sequences, V) float32, of the last step.

@@ -1,4 +1,4 @@
-#include <cassert>
+#include <string>
 
 #include "ops/attention_any_cuda.h"
 #include "ops/cuda_support.h"
@@ -276,11 +276,18 @@ void start_attend(const AttentionArgs& a, const AttentionSegment& segment, cudaS
          static_cast<float*>(a.log_sum_exp.data), a.log_sum_exp.row_stride);
 }
 
+void check_dim(std::int64_t dim) {
+  if (dim <= max_dim) return;
+  refuse("a model whose heads have " + std::to_string(dim) +
+         " numbers cannot run on the GPU, which takes up to " + std::to_string(max_dim) +
+         "; use --device cpu");
+}
+
 }  // namespace
 
 void attend_any(const AttentionArgs& a, std::span<const AttentionSegment> segments,
                 cudaStream_t stream) {
-  assert(a.q.shape[2] <= max_dim);
+  check_dim(a.q.shape[2]);
   for (const AttentionSegment& s : segments) {
     if (s.rows == 0) continue;
     const bool narrow = a.q.type == DType::bf16;
@@ -298,6 +305,7 @@ void attend_any(const AttentionArgs& a, std::span<const AttentionSegment> segmen
 }
 
 void any_log_sum_exp(const ColumnSumArgs& a, float* log_sum_exp, cudaStream_t stream) {
+  check_dim(a.q.shape[2]);
   const int dim = static_cast<int>(a.q.shape[2]);
   const dim3 grid(static_cast<unsigned>(a.rows), static_cast<unsigned>(a.q.shape[1]));
   const auto start = [&]<class T>(T*) {
@@ -315,6 +323,7 @@ void any_log_sum_exp(const ColumnSumArgs& a, float* log_sum_exp, cudaStream_t st
 void any_column_sums(const ColumnSumArgs& a, const float* log_sum_exp,
                      std::int64_t log_sum_exp_stride, const float* row_weights,
                      cudaStream_t stream) {
+  check_dim(a.q.shape[2]);
   const int dim = static_cast<int>(a.q.shape[2]);
   const dim3 grid(blocks_for(a.k.rows(), tile_keys), static_cast<unsigned>(a.q.shape[1]));
   const auto start = [&]<class T>(T*) {

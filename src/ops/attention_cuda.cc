@@ -73,10 +73,11 @@ void CudaDevice::attend_steps(const AttentionArgs& a, std::vector<AttentionSegme
   // Sequences whose caches have the same number of heads go together.
   while (!steps.empty()) {
     const std::int64_t heads = steps.front().cached.heads;
+    const std::int64_t most =
+        std::clamp<std::int64_t>(decode_tickets_.shape()[0] / heads, 1, cuda::decode_group);
     std::vector<AttentionSegment> group, rest;
     for (const AttentionSegment& s : steps) {
-      const bool joins =
-          s.cached.heads == heads && static_cast<int>(group.size()) < cuda::decode_group;
+      const bool joins = s.cached.heads == heads && static_cast<std::int64_t>(group.size()) < most;
       (joins ? group : rest).push_back(s);
     }
     cuda::attend_steps(a, group, append,

@@ -25,6 +25,8 @@ struct DrawSettings {
   std::uint64_t random = 0;  // chooses one of them, in the order; uniform over all 64-bit numbers
 };
 
+/// The lowest column of the highest number; NaN is not the highest. 0 where there is no other.
+std::int32_t highest_column(std::span<const float> row);
 /// The token that is drawn from `logits` (V).
 std::int32_t draw_token(std::span<const float> logits, const DrawSettings& settings);
 

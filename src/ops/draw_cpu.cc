@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -57,9 +59,20 @@ std::uint64_t upper_half(std::uint64_t a, std::uint64_t b) {
 
 }  // namespace
 
+std::int32_t highest_column(std::span<const float> row) {
+  float highest = -std::numeric_limits<float>::infinity();
+  std::size_t column = 0;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (row[i] <= highest || std::isnan(row[i])) continue;
+    highest = row[i];
+    column = i;
+  }
+  return static_cast<std::int32_t>(column);
+}
+
 std::int32_t draw_token(std::span<const float> logits, const DrawSettings& s) {
-  const auto highest = std::max_element(logits.begin(), logits.end());
-  const auto likeliest = static_cast<std::int32_t>(highest - logits.begin());
+  const std::int32_t likeliest = highest_column(logits);
+  const float highest = logits[static_cast<std::size_t>(likeliest)];
   if (s.temperature == 0) return likeliest;
 
   const double steps = steps_of(s.temperature);
@@ -67,7 +80,7 @@ std::int32_t draw_token(std::span<const float> logits, const DrawSettings& s) {
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i) {
-    const std::uint32_t distance = distance_below(*highest, logits[i], steps);
+    const std::uint32_t distance = distance_below(highest, logits[i], steps);
     if (distance == too_far) continue;
     const std::uint64_t mass = mass_at(distance);
     if (mass >= least) candidates.push_back({distance, static_cast<std::int32_t>(i), mass});

@@ -82,9 +82,8 @@ void CpuDevice::sum_groups(const View& scores, std::int64_t group, const View& o
 void CpuDevice::argmax(const View& x, const View& out) {
   const std::int64_t columns = x.shape[1];
   parallel_for(threads_for(x.shape.count()), x.rows(), [&](std::int64_t row, int) {
-    const float* values = x.row<float>(row);
     out.as<std::int32_t>()[row] =
-        static_cast<std::int32_t>(std::max_element(values, values + columns) - values);
+        highest_column({x.row<float>(row), static_cast<std::size_t>(columns)});
   });
 }
 

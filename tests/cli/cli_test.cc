@@ -213,6 +213,13 @@ TEST_F(Cli, RefusesBadFiles) {
                  "--max-positions");
 }
 
+TEST_F(Cli, NamesThatTheFileSystemRefuses) {
+  const std::string longer(300, 'x');
+  expect_refused("run --prompt a --model " + longer, longer);
+  expect_refused("bench --random-weights " + longer, longer);
+  expect_refused("bench --context 8 --json " + std::string(250, 'x'), "cannot be written");
+}
+
 TEST_F(Cli, RefusesModelsItDoesNotKnow) {
   const auto with = [&](const json& changes) {
     return "run --model " + changed_model(changes) + " --prompt-ids " + ids();

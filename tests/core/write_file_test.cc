@@ -42,6 +42,29 @@ TEST_F(WriteFile, IsWholeWhoeverElseWrites) {
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "nothing else is left";
 }
 
+TEST_F(WriteFile, LeavesLinksAndDevicesInPlace) {
+  write_file(folder_ / "file", "old");
+  fs::create_symlink("file", folder_ / "link");
+  fs::create_symlink("/dev/null", folder_ / "null");
+  for (const char* name : {"link", "null"}) {
+    EXPECT_TRUE(can_write_file(folder_ / name));
+    write_file(folder_ / name, "new");
+    EXPECT_TRUE(fs::is_symlink(folder_ / name));
+  }
+  EXPECT_EQ(fs::file_size(folder_ / "file"), 3U);
+  EXPECT_EQ(std::ifstream(folder_ / "file").get(), 'n');
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 3);
+}
+
+TEST_F(WriteFile, SaysBeforehandWhatCannotBeWritten) {
+  EXPECT_TRUE(can_write_file(folder_ / "file"));
+  EXPECT_FALSE(can_write_file(folder_));
+  EXPECT_FALSE(can_write_file(folder_ / "none" / "file"));
+  EXPECT_FALSE(can_write_file(folder_ / std::string(250, 'x'))) << "no room for the other name";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 0);
+}
+
 TEST_F(WriteFile, RefusesWhatCannotBeWritten) {
   EXPECT_THROW(write_file(folder_ / "none" / "file", "text"), Error);
   fs::create_directories(folder_ / "folder" / "inside");

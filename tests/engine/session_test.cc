@@ -308,6 +308,90 @@ TEST(Session, ManySequencesSampleTogetherAsAlone) {
   EXPECT_EQ(drawn, expected);
 }
 
+TEST(Session, StepGoesOnWithWhatWasDrawnLast) {
+  Engine engine = make_engine(small_shape());
+  const auto ids = random_ids(50, 15);
+  GenerateOptions options;
+  options.ignore_eos = true;
+  options.max_tokens = 8;
+  Session whole = engine.start({"full", {}});
+  whole.append(ids);
+  const auto expected = whole.generate(options).ids;
+  options.max_tokens = 4;
+  Session parts = engine.start({"full", {}});
+  parts.append(ids);
+  std::vector<TokenId> drawn = parts.generate(options).ids;
+  Session* one = &parts;
+  const TokenId other = (drawn.back() + 1) % 512;
+  EXPECT_THROW(Session::step({&one, 1}, {&other, 1}), Error) << "a drawn token is left out";
+  EXPECT_THROW(parts.draw(), Error);
+  while (drawn.size() < 8) drawn.push_back(Session::step({&one, 1}, {&drawn.back(), 1}).front());
+  EXPECT_EQ(drawn, expected);
+  EXPECT_EQ(parts.position(), 50 + 7);
+
+  const std::vector<Session*> twice = {one, one};
+  EXPECT_THROW(Session::step(twice, std::vector<TokenId>{1, 1}), Error);
+  Engine another = make_engine(small_shape());
+  Session stranger = another.start({"full", {}});
+  stranger.append(ids);
+  const std::vector<Session*> two = {one, &stranger};
+  EXPECT_THROW(Session::step(two, std::vector<TokenId>{1, 1}), Error);
+  EXPECT_EQ(parts.position(), 50 + 7);
+}
+
+TEST(Session, ADrawnTokenNeedsAPosition) {
+  json shape = small_shape();
+  shape["max_position_embeddings"] = 20;
+  Engine engine = make_engine(shape);
+  Session session = engine.start({"full", {}});
+  session.append(random_ids(19, 16));
+  GenerateOptions options;
+  options.ignore_eos = true;
+  options.max_tokens = 1;
+  session.generate(options);
+  EXPECT_THROW(session.append(random_ids(1, 17)), Error);
+  EXPECT_EQ(session.position(), 19);
+}
+
+TEST(Session, TheFirstTokensTimeIsThatOfThePrompt) {
+  Engine engine = make_engine(small_shape());
+  Session session = engine.start({"full", {}});
+  session.append(random_ids(100, 18));
+  GenerateOptions options;
+  options.ignore_eos = true;
+  options.max_tokens = 3;
+  session.generate(options);
+  const double first = session.report().first_token_seconds;
+  EXPECT_GT(first, session.report().prefill_seconds);
+  session.append(random_ids(5, 19));
+  session.generate(options);
+  EXPECT_EQ(session.report().first_token_seconds, first);
+}
+
+TEST(Chat, AnswersThatAreCutOffAreClosed) {
+  EngineOptions options;
+  options.model = FASTKV_SOURCE_DIR "/models/needle-v2-14m";
+  options.dtype = "float32";
+  Engine engine(options);
+  for (std::int64_t tokens : {0, 1, 2}) {
+    Session session = engine.start({"full", {}});
+    Chat chat(engine, session, "");
+    GenerateOptions generate;
+    generate.max_tokens = tokens;
+    std::vector<ChatMessage> messages;
+    for (const char* said : {"The key of ott is 12345678. What is the key of ott?", "And now?"}) {
+      messages.push_back({"user", said});
+      const std::string whole = engine.text().render_chat(messages, true);
+      const auto position = static_cast<std::int64_t>(engine.text().encode(whole).size());
+      const Generation answer = chat.say(said, generate);
+      // All but the token drawn last has been through the model.
+      EXPECT_EQ(session.position(), position + std::max<std::int64_t>(tokens - 1, 0))
+          << tokens << " tokens, " << said << answer.text;
+      messages.push_back({"assistant", answer.text});
+    }
+  }
+}
+
 TEST(Session, DroppedEntriesAreFree) {
   Engine engine = make_engine();
   const auto ids = random_ids(640, 8);

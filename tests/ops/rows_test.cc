@@ -217,6 +217,18 @@ TEST_P(Rows, ArgmaxTakesTheFirstOfEquals) {
   }
 }
 
+TEST_P(Rows, ArgMaxOfWhatIsNoNumber) {
+  const auto device = make();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  Padded in(*device, DType::f32, {4, 3}), out(*device, DType::i32, {4}, 0);
+  put(*device, in,
+      std::vector<float>{nan, 1, 2, nan, nan, nan, -infinity, -infinity, -infinity,  //
+                         -infinity, nan, infinity});
+  device->argmax(in, out);
+  EXPECT_EQ(get_ints(*device, out), (std::vector<std::int32_t>{2, 0, 0, 2}));
+}
+
 TEST_P(Rows, RecordingReadsWhatIsThereWhenReplayed) {
   const auto device = make();
   Padded in(*device, DType::f32, {4, 3}), rows(*device, DType::i32, {2}, 0),
