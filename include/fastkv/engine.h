@@ -230,7 +230,8 @@ class Session {
   std::string trace() const;
 
   /// Appends one token to each of several sessions of one engine, in one pass over the weights, and
-  /// draws the next token of each. Steps of the same sessions are the fastest.
+  /// draws the next token of each. Steps of the same sessions are the fastest. Where memory runs
+  /// out on the way, the sessions are empty afterwards, or as before.
   static std::vector<TokenId> step(std::span<Session* const> sessions,
                                    std::span<const TokenId> tokens);
 

@@ -126,11 +126,8 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
     const Input input{s.cache, ids};
     const auto start = Clock::now();
     if (s.cache.empty()) {
+      s.clear_report();
       Report& r = s.report;
-      Report fresh;
-      fresh.method = r.method;
-      fresh.options = r.options;
-      r = std::move(fresh);
       std::vector<std::pair<std::shared_ptr<TimeStamp>, std::shared_ptr<TimeStamp>>> selections;
       ForwardHooks hooks;
       hooks.progress = progress;
@@ -168,19 +165,28 @@ void Session::append(std::span<const TokenId> ids, const ProgressCallback& progr
     }
   } catch (...) {
     // Some layers may have stored the tokens and others not: nothing half-written is left behind.
-    s.cache.clear();
-    s.history.clear();
-    s.logits.reset();
-    s.hidden = {};
-    s.next.reset();
-    Report fresh;
-    fresh.method = s.report.method;
-    fresh.options = s.report.options;
-    s.report = std::move(fresh);
-    if (s.trace) s.trace.emplace(e.model.config, s.report.method, s.report.options);
+    s.clear();
     throw;
   }
   s.report.peak_memory = s.engine.device->peak_memory();
+}
+
+void Session::State::clear_report() {
+  Report fresh;
+  fresh.method = report.method;
+  fresh.options = report.options;
+  report = std::move(fresh);
+}
+
+void Session::State::clear() {
+  cache.clear();
+  logits.reset();
+  hidden = {};
+  next.reset();
+  pending.reset();
+  history.clear();
+  clear_report();
+  if (trace) trace.emplace(engine.model.config, report.method, report.options);
 }
 
 std::vector<TokenId> Session::State::step(std::span<Session* const> sessions,
@@ -191,7 +197,15 @@ std::vector<TokenId> Session::State::step(std::span<Session* const> sessions,
   for (Session* session : sessions) caches.push_back(&session->state_->cache);
   if (!e.decoder || !e.decoder->serves(caches))
     e.decoder = std::make_unique<Decoder>(e.model, *e.device, e.layout, caches);
-  const std::vector<TokenId> next = e.decoder->step(tokens, settings);
+  std::vector<TokenId> next;
+  try {
+    next = e.decoder->step(tokens, settings);
+  } catch (...) {
+    for (Session* session : sessions) {
+      if (session->state_->cache.empty()) session->state_->clear();
+    }
+    throw;
+  }
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     State& s = *sessions[i]->state_;
     s.logits = e.decoder->logits();

@@ -38,6 +38,10 @@ struct Session::State {
                                    std::span<const TokenId> tokens,
                                    std::span<const DrawSettings> settings);
 
+  /// Forgets everything but the method and how tokens are drawn.
+  void clear();
+  void clear_report();
+
   void set_end(PromptEnd end) {
     logits = std::make_shared<Tensor>(std::move(end.logits));
     hidden = std::move(end.hidden);

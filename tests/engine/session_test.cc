@@ -311,16 +311,12 @@ TEST(Session, ManySequencesSampleTogetherAsAlone) {
 TEST(Session, StepGoesOnWithWhatWasDrawnLast) {
   Engine engine = make_engine(small_shape());
   const auto ids = random_ids(50, 15);
-  GenerateOptions options;
-  options.ignore_eos = true;
-  options.max_tokens = 8;
   Session whole = engine.start({"full", {}});
   whole.append(ids);
-  const auto expected = whole.generate(options).ids;
-  options.max_tokens = 4;
+  const auto expected = generated(whole, {}, 8);
   Session parts = engine.start({"full", {}});
   parts.append(ids);
-  std::vector<TokenId> drawn = parts.generate(options).ids;
+  std::vector<TokenId> drawn = generated(parts, {}, 4);
   Session* one = &parts;
   const TokenId other = (drawn.back() + 1) % 512;
   EXPECT_THROW(Session::step({&one, 1}, {&other, 1}), Error) << "a drawn token is left out";
@@ -345,10 +341,7 @@ TEST(Session, ADrawnTokenNeedsAPosition) {
   Engine engine = make_engine(shape);
   Session session = engine.start({"full", {}});
   session.append(random_ids(19, 16));
-  GenerateOptions options;
-  options.ignore_eos = true;
-  options.max_tokens = 1;
-  session.generate(options);
+  generated(session, {}, 1);
   EXPECT_THROW(session.append(random_ids(1, 17)), Error);
   EXPECT_EQ(session.position(), 19);
 }
@@ -357,15 +350,31 @@ TEST(Session, TheFirstTokensTimeIsThatOfThePrompt) {
   Engine engine = make_engine(small_shape());
   Session session = engine.start({"full", {}});
   session.append(random_ids(100, 18));
-  GenerateOptions options;
-  options.ignore_eos = true;
-  options.max_tokens = 3;
-  session.generate(options);
+  generated(session, {}, 3);
   const double first = session.report().first_token_seconds;
   EXPECT_GT(first, session.report().prefill_seconds);
   session.append(random_ids(5, 19));
-  session.generate(options);
+  generated(session, {}, 3);
   EXPECT_EQ(session.report().first_token_seconds, first);
+}
+
+TEST(Session, AnAppendThatFailsLeavesAnEmptySession) {
+  Engine engine = make_engine(small_shape());
+  const auto ids = random_ids(60, 20);
+  Session fresh = engine.start({"snapkv", {}});
+  fresh.append(ids);
+  Session session = engine.start({"snapkv", {}});
+  session.append(random_ids(40, 21));
+  generated(session, {}, 2);
+  const auto fails = [](double) { throw std::runtime_error("stop"); };
+  EXPECT_THROW(session.append(random_ids(5, 22), fails), std::runtime_error);
+  EXPECT_EQ(session.position(), 0);
+  EXPECT_EQ(session.report().prompt_tokens, 0);
+  EXPECT_THROW(session.logits(), Error);
+  EXPECT_THROW(session.draw(), Error);
+  session.append(ids);
+  EXPECT_EQ(session.logits(), fresh.logits());
+  EXPECT_EQ(generated(session, {}, 3), generated(fresh, {}, 3));
 }
 
 TEST(Chat, AnswersThatAreCutOffAreClosed) {
