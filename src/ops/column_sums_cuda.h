@@ -29,6 +29,11 @@ struct ColumnSumsArgs {
   std::int64_t out_stride = 0;         // elements between heads
 };
 
+/// Probabilities are summed times 2^raised, as the fast exponential takes what is below 2^-126 for
+/// zero: scores that small keep their order.
+inline constexpr float raised = 64;
+inline constexpr float lowering = 0x1p-64F;
+
 /// D 64, 96 and 128; rows must lie on 16-byte borders. Uses wgmma on compute capability 9.0 where
 /// shapes allow, else mma.sync (8.0 and above).
 void column_sums_mma(const ColumnSumsArgs& args, cudaStream_t stream);

@@ -106,7 +106,9 @@ __global__ void __launch_bounds__(kThreads, 2)
       about.weight[r] = 0.0f;
       if (!outside) {
         about.offset[r] =
-            args.log_sum_exp[static_cast<std::int64_t>(q_row) * query_heads + q_head] * 1.44269504f;
+            args.log_sum_exp[static_cast<std::int64_t>(q_row) * query_heads + q_head] *
+                1.44269504f -
+            raised;
         about.weight[r] =
             args.row_weights == nullptr ? 1.0f : args.row_weights[q_row - first_query];
         if (window > 0) about.first_key[r] = first_visible(args.positions, q_row, window);
@@ -206,7 +208,7 @@ __global__ void __launch_bounds__(kThreads, 2)
             const float sum = quad_sum(sums[slab][at_key]);
             const int this_key = key + 16 * slab + 8 * at_key;
             if (lane % 4 == 0 && this_key < n) {
-              args.out[(head + slot) * args.out_stride + this_key] = sum;
+              args.out[(head + slot) * args.out_stride + this_key] = sum * lowering;
             }
             sums[slab][at_key] = 0.0f;
           }

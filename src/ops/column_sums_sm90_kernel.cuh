@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
           weights[i] = 0.0f;
           visible[i] = 0;
           if (row < n) {
-            offsets[i] = args.log_sum_exp[row * args.query_heads + head] * 1.44269504f;
+            offsets[i] = args.log_sum_exp[row * args.query_heads + head] * 1.44269504f - raised;
             if constexpr (C::kWeighted) weights[i] = args.row_weights[row - first_query];
             if constexpr (C::kWindow) {
               visible[i] =
@@ -275,7 +275,8 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     for (int at_key = 0; at_key < 2; ++at_key) {
       const float sum = quad_sum(sums[at_key]);
       const int this_key = key + 8 * at_key;
-      if (lane % 4 == 0 && this_key < n) args.out[head * args.out_stride + this_key] = sum;
+      if (lane % 4 == 0 && this_key < n)
+        args.out[head * args.out_stride + this_key] = sum * lowering;
     }
   }
 }

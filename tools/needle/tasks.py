@@ -82,6 +82,7 @@ class Niah:
     queries: int = 1  # keys per question
     wording: tuple = None  # None: RULER's
     plain: bool = True  # RULER's own keys and values only
+    alike: float = 0.0  # share of the keys of words that have a word of another key
 
 
 RULER_TASKS = {
@@ -234,13 +235,22 @@ class Builder:
                 x.replace("{t}s", "{t}").replace("are all", "is").replace("are", "is") for x in (question, prefix)
             )
 
-        seen = set()
+        seen = {}  # in order: a set's would depend on the process
+
+        def one_key():
+            k = self.key(spec.key)
+            if seen and spec.alike and spec.key == "word" and rng.random() < spec.alike:
+                pair, other = k.split("-"), rng.choice(list(seen)[:100]).split("-")
+                i = rng.randrange(2)
+                pair[i] = other[i]
+                k = "-".join(pair)
+            return k
 
         def fresh():
-            k = self.key(spec.key)
+            k = one_key()
             while k in seen:
-                k = self.key(spec.key)
-            seen.add(k)
+                k = one_key()
+            seen[k] = True
             return k, [self.value(spec.value, spec.plain) for _ in range(spec.values)]
 
         def encoded(k, v):
@@ -453,7 +463,7 @@ class Builder:
     def random_niah(self, form, length, single=False):
         rng = self.rng
         free = form == "chat_plain" and rng.random() < 0.75
-        value = rng.choices(("number", "word", "uuid"), (0.51, 0.16, 0.33))[0]
+        value = rng.choices(("number", "word", "uuid"), (0.44, 0.14, 0.42))[0]
         key = (
             "uuid"
             if value == "uuid" and rng.random() < 0.5
@@ -463,24 +473,25 @@ class Builder:
             if free
             else "word"
         )
-        hay = rng.choices(("needle", "any", "noise"), (0.28, 0.62, 0.1))[0]
-        values = rng.choices((1, 2, 3, 4), (0.35, 0.05, 0.05, 0.55))[0] if hay != "needle" or rng.random() < 0.1 else 1
+        hay = rng.choices(("needle", "any", "noise"), (0.32, 0.58, 0.1))[0]
+        values = rng.choices((1, 2, 3, 4), (0.45, 0.05, 0.05, 0.45))[0] if hay != "needle" or rng.random() < 0.1 else 1
         queries = rng.choices((1, 2, 3, 4), (0.66, 0.06, 0.04, 0.24))[0] if not free and values == 1 else 1
         turns = 1 if single else rng.randint(1, 5 if length <= 600 else 10)
         most = max(1, (length - 200) // (100 * values))
         keys = min(most, rng.choice((1, 1, 2, 4, 4, 8, 16, 40)))
-        spec = Niah(hay, key, value, keys, values, queries, rng.choice(FREE) if free else None, plain=not free)
+        wording = rng.choice(FREE) if free else None
+        spec = Niah(hay, key, value, keys, values, queries, wording, plain=not free, alike=0.2)
         return self.niah(spec, form, length, turns, single)
 
     def random_sample(self, length, early=False):
         """One training sequence of length + 1 tokens at most; early: more copying."""
         while True:
             u, form = self.rng.random(), self.rng.choices(FORMS, (0.3, 0.3, 0.12, 0.28))[0]
-            if u < (0.12 if early else 0.03):
+            if u < (0.12 if early else 0.02):
                 sample = self.copy(length)
-            elif u < 0.82:
+            elif u < 0.8:
                 sample = self.random_niah(form, length)
-            elif u < 0.91:
+            elif u < 0.92:
                 sample = self.vt(form, length)
             elif u < 0.97:
                 sample = self.cwe(form, length)
@@ -495,7 +506,7 @@ class Builder:
             form = self.rng.choices(FORMS, (0.3, 0.3, 0.12, 0.28))[0]
             sample = (
                 self.vt(form, length, single=True)
-                if self.rng.random() < 0.12
+                if self.rng.random() < 0.16
                 else self.random_niah(form, length, single=True)
             )
             if sample is not None:

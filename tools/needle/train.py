@@ -42,7 +42,7 @@ TOKENS = 131072  # per step, in every stage
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """until: end of the stage as a share of the run. lengths: length -> weight. others: weight of tokens that answer nothing.
-    compressed: share of one-question batches among those of 8K and more."""
+    compressed: share of one-question batches among those of 4K and more."""
 
     until: float
     lengths: dict
@@ -55,7 +55,7 @@ STAGES = [
     Stage(0.37, {2048: 0.9, 512: 0.1}, others=0.1),
     Stage(0.58, {8192: 0.85, 2048: 0.15}, others=0.05),
     Stage(0.76, {32768: 0.4, 16384: 0.25, 8192: 0.25, 2048: 0.1}, others=0.03),
-    Stage(1.00, {32768: 0.25, 16384: 0.3, 8192: 0.35, 4096: 0.1}, others=0.02, compressed=0.35),
+    Stage(1.00, {32768: 0.25, 16384: 0.3, 8192: 0.3, 4096: 0.15}, others=0.02, compressed=0.42),
 ]
 SCORED_SHARE = 1 / 8  # of all positions carry a loss: every answer and some others
 MAX_LOOK = 64  # per sequence
@@ -83,7 +83,7 @@ class Batches(torch.utils.data.IterableDataset):
             stage = next(s for s in STAGES if self.progress.value < s.until or s is STAGES[-1])
             length = self.rng.choices(list(stage.lengths), list(stage.lengths.values()))[0]
             rows = max(1, self.tokens // length)
-            if length >= 8192 and self.rng.random() < stage.compressed:
+            if length >= 4096 and self.rng.random() < stage.compressed:
                 yield self.one_question(length, rows)
             else:
                 yield self.many_questions(length, rows, early=length <= 512) | {"others": stage.others}
