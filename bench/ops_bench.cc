@@ -211,7 +211,8 @@ class Bench {
     time("rms_norm", [&] { device_->rms_norm(hidden_states, weight, 1e-5F, normed); });
     time("swiglu", [&] { device_->swiglu(x, out); });
     time("rope", [&] {
-      device_->rope(x.view().heads(0, heads.query + heads.kv, heads.dim), positions, frequencies);
+      const View turning = x.view().heads(0, heads.query + heads.kv, heads.dim);
+      device_->rope(turning, heads.query + heads.kv, positions, frequencies, turning);
     });
     time("pool", [&] { device_->pool(scores, tokens - 8, 7, Pooling::max, pooled); });
     time("top_k", [&] { device_->top_k(scores, tokens / 10, 0, 8, chosen); });

@@ -29,10 +29,16 @@ struct Scratch {
   Tensor normed;       // (chunk, H)
   Tensor qkv;          // (n, (Hq + 2 Hkv) D)
   Tensor attended;     // (n, Hq D)
-  Tensor gate_up;      // (chunk, 2 I)
+  Tensor wide;         // (chunk, 2 I) or (chunk, (Hq + 2 Hkv) D) float32: never both at once
   Tensor activated;    // (chunk, I)
   Tensor log_sum_exp;  // (n, Hq)
 };
+
+/// Of activations, that hold either content of Scratch::wide.
+std::int64_t wide_columns(const ModelConfig& c, DType type) {
+  const auto floats = static_cast<std::int64_t>(sizeof(float) / size_of(type));
+  return std::max(2 * c.intermediate_size, floats * c.qkv_rows());
+}
 
 Scratch make_scratch(const ModelConfig& c, Device& device, std::int64_t n, bool log_sum_exp) {
   const DType type = device.activation_type();
@@ -41,7 +47,7 @@ Scratch make_scratch(const ModelConfig& c, Device& device, std::int64_t n, bool 
   s.normed = device.empty(type, {s.chunk, c.hidden_size});
   s.qkv = device.empty(type, {n, c.qkv_rows()});
   s.attended = device.empty(type, {n, c.query_heads * c.head_dim});
-  s.gate_up = device.empty(type, {s.chunk, 2 * c.intermediate_size});
+  s.wide = device.empty(type, {s.chunk, wide_columns(c, type)});
   s.activated = device.empty(type, {s.chunk, c.intermediate_size});
   if (log_sum_exp) s.log_sum_exp = device.empty(DType::f32, {n, c.query_heads});
   return s;
@@ -113,21 +119,26 @@ Projected project(const Model& model, Device& device, std::int64_t layer, const 
   const ModelConfig& c = model.config;
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   const View qkv = scratch.qkv.view().slice(0, rows.count());
+  const std::int64_t turning = c.query_heads + c.kv_heads;  // keys lie behind queries
+  const auto heads = [&](const View& x) { return x.heads(0, turning + c.kv_heads, c.head_dim); };
+  // Rounded before and after it turns, a key may fall behind another one.
+  const bool round_once = rotate && device.activation_type() != DType::f32;
   in_chunks(rows.count(), scratch.chunk, [&](std::int64_t first, std::int64_t count) {
+    const View out = qkv.slice(first, count);
+    const View x =
+        round_once ? View(scratch.wide.view().data, DType::f32, {count, c.qkv_rows()}) : out;
     device.norm_linear(rows.x.view().slice(first, count), w.attention_norm,
-                       static_cast<float>(c.norm_epsilon), w.qkv, qkv.slice(first, count),
+                       static_cast<float>(c.norm_epsilon), w.qkv, x,
                        scratch.normed.view().slice(0, count));
+    if (w.qkv_bias) device.add_bias(x, w.qkv_bias);
+    if (rotate) {
+      device.rope(heads(x), turning, rows.positions.view().slice(first, count),
+                  model.weights.rope_frequencies, heads(out));
+    }
   });
-  if (w.qkv_bias) device.add_bias(qkv, w.qkv_bias);
-  const Projected p{
-      .q = qkv.heads(0, c.query_heads, c.head_dim),
-      .k = qkv.heads(c.query_heads * c.head_dim, c.kv_heads, c.head_dim),
-      .v = qkv.heads((c.query_heads + c.kv_heads) * c.head_dim, c.kv_heads, c.head_dim)};
-  if (rotate) {  // keys lie behind queries and turn alike
-    device.rope(qkv.heads(0, c.query_heads + c.kv_heads, c.head_dim), rows.positions,
-                model.weights.rope_frequencies);
-  }
-  return p;
+  return {.q = qkv.heads(0, c.query_heads, c.head_dim),
+          .k = qkv.heads(c.query_heads * c.head_dim, c.kv_heads, c.head_dim),
+          .v = qkv.heads(turning * c.head_dim, c.kv_heads, c.head_dim)};
 }
 
 AttentionArgs attention_args(const Model& model, std::int64_t layer, const Rows& rows,
@@ -156,13 +167,14 @@ void project_out(const Model& model, Device& device, std::int64_t layer, const R
 
 void mlp(const Model& model, Device& device, std::int64_t layer, const Rows& rows,
          const Scratch& scratch) {
+  const ModelConfig& c = model.config;
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   in_chunks(rows.count(), scratch.chunk, [&](std::int64_t first, std::int64_t count) {
     const View x = rows.x.view().slice(first, count);
     const View activated = scratch.activated.view().slice(0, count);
-    device.norm_gated_linear(x, w.mlp_norm, static_cast<float>(model.config.norm_epsilon),
-                             w.gate_up, activated, scratch.normed.view().slice(0, count),
-                             scratch.gate_up.view().slice(0, count));
+    const View gate_up(scratch.wide.view().data, activated.type, {count, 2 * c.intermediate_size});
+    device.norm_gated_linear(x, w.mlp_norm, static_cast<float>(c.norm_epsilon), w.gate_up,
+                             activated, scratch.normed.view().slice(0, count), gate_up);
     device.linear(activated, w.down, x, Device::Store::accumulate);
   });
 }
@@ -208,7 +220,9 @@ PrefillBytes prefill_bytes(const ModelConfig& c, const Device& device, const Pag
   const std::int64_t per_token =
       c.hidden_size * hidden + (c.qkv_rows() + c.query_heads * c.head_dim) * activation;
   const auto activations = static_cast<std::size_t>(
-      tokens * per_token + chunk * (c.hidden_size + 3 * c.intermediate_size) * activation);
+      tokens * per_token +
+      chunk * (c.hidden_size + c.intermediate_size + wide_columns(c, device.activation_type())) *
+          activation);
   const auto indices =
       static_cast<std::size_t>(tokens * (3 + 3 * c.query_heads)) * sizeof(std::int32_t);
   const auto entries = static_cast<std::size_t>(kept_entries(c, method, tokens));

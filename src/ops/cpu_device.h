@@ -34,7 +34,8 @@ class CpuDevice final : public Device {
   void rms_norm(const View& x, const View& weight, float epsilon, const View& out) override;
   void linear(const View& x, const Matrix& weight, const View& out, Store store) override;
   void add_bias(const View& x, const View& bias) override;
-  void rope(const View& x, const View& positions, const View& frequencies) override;
+  void rope(const View& x, std::int64_t rotated, const View& positions, const View& frequencies,
+            const View& out) override;
   void attention(const AttentionArgs& args) override;
   void swiglu(const View& gate_up, const View& out) override;
   void store(std::span<const StoreArgs> sequences, const PageLayout& layout) override;

@@ -57,7 +57,8 @@ class CudaDevice final : public Device {
   void norm_gated_linear(const View& x, const View& norm, float epsilon, const Matrix& weight,
                          const View& out, const View& scratch, const View& gate_up) override;
   void add_bias(const View& x, const View& bias) override;
-  void rope(const View& x, const View& positions, const View& frequencies) override;
+  void rope(const View& x, std::int64_t rotated, const View& positions, const View& frequencies,
+            const View& out) override;
   void attention(const AttentionArgs& args) override;
   void swiglu(const View& gate_up, const View& out) override;
   void store(std::span<const StoreArgs> sequences, const PageLayout& layout) override;

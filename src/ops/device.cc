@@ -36,8 +36,8 @@ void Device::norm_gated_linear(const View& x, const View& norm, float epsilon, c
 
 void Device::attention_and_store(const AttentionArgs& args, std::span<const StoreArgs> stores) {
   if (args.rope_frequencies) {
-    rope(args.q, args.positions, args.rope_frequencies);
-    rope(args.k, args.positions, args.rope_frequencies);
+    for (const View& x : {args.q, args.k})
+      rope(x, x.shape[1], args.positions, args.rope_frequencies, x);
   }
   attention(args);
   store(stores, args.layout);

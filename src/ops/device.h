@@ -162,9 +162,12 @@ class Device {
                                  const View& gate_up);
   /// Adds bias (M) float32 to every row of x (n, M).
   virtual void add_bias(const View& x, const View& bias) = 0;
-  /// Rotates x in place, halves paired (x[i], x[i + D/2]).
-  /// x (n, heads, D), positions (n) int32, frequencies (D / 2) float32
-  virtual void rope(const View& x, const View& positions, const View& frequencies) = 0;
+  /// The first `rotated` heads of each row with their rotary embedding, halves paired (x[i],
+  /// x[i + D/2]), the other heads as they are.
+  /// x (n, heads, D) float32 or as out, positions (n) int32, frequencies (D / 2) float32; out (n,
+  /// heads, D), may be x
+  virtual void rope(const View& x, std::int64_t rotated, const View& positions,
+                    const View& frequencies, const View& out) = 0;
   /// Exact causal attention over cached entries and the rows themselves, flash-style: memory
   /// linear in the number of keys.
   virtual void attention(const AttentionArgs& args) = 0;

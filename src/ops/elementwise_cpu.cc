@@ -35,25 +35,27 @@ void CpuDevice::swiglu(const View& gate_up, const View& out) {
   });
 }
 
-void CpuDevice::rope(const View& x, const View& positions, const View& frequencies) {
+void CpuDevice::rope(const View& x, std::int64_t rotated, const View& positions,
+                     const View& frequencies, const View& out) {
   const std::int64_t heads = x.shape[1];
   const std::int64_t half = x.shape[2] / 2;
   const float* frequency = frequencies.as<float>();  // (D / 2)
   parallel_for(threads_for(x.rows() * heads * half), x.rows(), [&](std::int64_t row, int) {
     const auto position = static_cast<float>(positions.as<std::int32_t>()[row]);
-    float* first = x.row<float>(row);
+    const float* from = x.row<float>(row);
+    float* to = out.row<float>(row);
     for (std::int64_t i = 0; i < half; ++i) {
       const float angle = position * frequency[i];
       const float cosine = std::cos(angle);
       const float sine = std::sin(angle);
-      for (std::int64_t head = 0; head < heads; ++head) {
-        float& a = first[head * 2 * half + i];
-        float& b = first[head * 2 * half + half + i];
-        const float rotated = a * cosine - b * sine;
-        b = b * cosine + a * sine;
-        a = rotated;
+      for (std::int64_t at = i; at < rotated * 2 * half; at += 2 * half) {
+        const float a = from[at], b = from[at + half];
+        to[at] = a * cosine - b * sine;
+        to[at + half] = b * cosine + a * sine;
       }
     }
+    if (to != from)
+      std::copy(from + rotated * 2 * half, from + heads * 2 * half, to + rotated * 2 * half);
   });
 }
 

@@ -17,7 +17,8 @@ template <class T>
 struct Eight;
 template <>
 struct Eight<float> {
-  float value[8];
+  static constexpr int width = 8;
+  float value[width];
 
   __device__ void load(const float* from) {
     if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0) {
@@ -35,7 +36,8 @@ struct Eight<float> {
 };
 template <>
 struct Eight<__nv_bfloat16> {
-  float value[8];
+  static constexpr int width = 8;
+  float value[width];
 
   __device__ void load(const __nv_bfloat16* from) {
     if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0) {
@@ -60,6 +62,16 @@ struct Eight<__nv_bfloat16> {
       for (int i = 0; i < 8; ++i) to[i] = from_float<__nv_bfloat16>(value[i]);
     }
   }
+};
+
+/// One number, where rows do not fall into eights.
+template <class T>
+struct One {
+  static constexpr int width = 1;
+  float value[width];
+
+  __device__ void load(const T* from) { value[0] = to_float(*from); }
+  __device__ void store(T* to) const { *to = from_float<T>(value[0]); }
 };
 
 constexpr int norm_threads = 256;
@@ -104,29 +116,44 @@ __global__ void add_bias_kernel(T* x, std::int64_t stride, const float* bias, st
   value = from_float<T>(to_float(value) + bias[i % width]);
 }
 
-/// A thread turns one pair of dimensions in `heads_each` heads: the angle is the same for all.
-template <class T>
-__global__ void rope_kernel(T* x, std::int64_t stride, const std::int32_t* positions,
-                            const float* frequencies, std::int64_t rows, int heads, int half,
-                            int heads_each) {
+struct RopeShape {
+  std::int64_t rows, x_stride, out_stride;
+  int heads, rotated, half;
+  int heads_each;  // of one thread
+};
+
+/// A thread turns the pairs of one piece of dimensions in `heads_each` heads: the angles are the
+/// same for all. `half` is a multiple of a piece. x may be out.
+template <template <class> class Piece, class In, class Out>
+__global__ void rope_kernel(const In* x, const std::int32_t* positions, const float* frequencies,
+                            Out* out, RopeShape s) {
+  constexpr int width = Piece<In>::width;
   cuda::let_next_start();
   cuda::wait_for_inputs();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const std::int64_t row = i / half;
-  const int d = static_cast<int>(i % half);
-  if (row >= rows) return;
-  float sine, cosine;
-  sincosf(static_cast<float>(positions[row]) * frequencies[d], &sine, &cosine);
-  const int first = static_cast<int>(blockIdx.y) * heads_each;
-  const int last = min(heads, first + heads_each);
-  T* head = x + row * stride + static_cast<std::int64_t>(first) * 2 * half;
-#pragma unroll 4
+  const std::int64_t row = i * width / s.half;
+  const int d = static_cast<int>(i * width % s.half);
+  if (row >= s.rows) return;
+  float sine[width], cosine[width];
+  for (int j = 0; j < width; ++j)
+    sincosf(static_cast<float>(positions[row]) * frequencies[d + j], &sine[j], &cosine[j]);
+  const int first = static_cast<int>(blockIdx.y) * s.heads_each;
+  const int last = min(s.heads, first + s.heads_each);
+#pragma unroll 2
   for (int h = first; h < last; ++h) {
-    const float a = to_float(head[d]);
-    const float b = to_float(head[d + half]);
-    head[d] = from_float<T>(a * cosine - b * sine);
-    head[d + half] = from_float<T>(b * cosine + a * sine);
-    head += 2 * half;
+    const std::int64_t at = static_cast<std::int64_t>(h) * 2 * s.half + d;
+    Piece<In> a, b;
+    a.load(x + row * s.x_stride + at);
+    b.load(x + row * s.x_stride + at + s.half);
+    Piece<Out> turned_a, turned_b;
+#pragma unroll
+    for (int j = 0; j < width; ++j) {
+      const float c = h < s.rotated ? cosine[j] : 1, t = h < s.rotated ? sine[j] : 0;
+      turned_a.value[j] = a.value[j] * c - b.value[j] * t;
+      turned_b.value[j] = b.value[j] * c + a.value[j] * t;
+    }
+    turned_a.store(out + row * s.out_stride + at);
+    turned_b.store(out + row * s.out_stride + at + s.half);
   }
 }
 
@@ -187,19 +214,34 @@ void CudaDevice::add_bias(const View& x, const View& bias) {
   });
 }
 
-void CudaDevice::rope(const View& x, const View& positions, const View& frequencies) {
-  const int heads = static_cast<int>(x.shape[1]);
-  const int half = static_cast<int>(x.shape[2] / 2);
-  if (x.rows() == 0 || half == 0) return;
+void CudaDevice::rope(const View& x, std::int64_t rotated, const View& positions,
+                      const View& frequencies, const View& out) {
+  RopeShape shape{.rows = x.rows(),
+                  .x_stride = x.row_stride,
+                  .out_stride = out.row_stride,
+                  .heads = static_cast<int>(x.shape[1]),
+                  .rotated = static_cast<int>(rotated),
+                  .half = static_cast<int>(x.shape[2] / 2),
+                  .heads_each = 1};
+  if (shape.rows == 0 || shape.half == 0) return;
   // Few rows leave most of the device idle unless heads are spread as well.
-  const int heads_each = x.rows() >= 1024 ? heads : 1;
-  const dim3 grid(blocks_for(x.rows() * half, 256),
-                  static_cast<unsigned>((heads + heads_each - 1) / heads_each));
-  with_type(x.type, [&]<class T>(T*) {
-    cuda::launch("rope_kernel", rope_kernel<T>, grid, 256, 0, stream(), true,
-                 static_cast<T*>(x.data), x.row_stride,
-                 static_cast<const std::int32_t*>(positions.data),
-                 static_cast<const float*>(frequencies.data), x.rows(), heads, half, heads_each);
+  if (shape.rows >= 1024) shape.heads_each = (shape.heads + 1) / 2;
+  const auto launch = [&]<template <class> class Piece, class In, class Out>(Piece<In>*, Out* to) {
+    const dim3 grid(blocks_for(shape.rows * shape.half / Piece<In>::width, 256),
+                    blocks_for(shape.heads, shape.heads_each));
+    cuda::launch("rope_kernel", rope_kernel<Piece, In, Out>, grid, 256, 0, stream(), true,
+                 static_cast<const In*>(x.data), static_cast<const std::int32_t*>(positions.data),
+                 static_cast<const float*>(frequencies.data), to, shape);
+  };
+  with_type(x.type, [&]<class In>(In*) {
+    with_type(out.type, [&]<class Out>(Out*) {
+      auto* to = static_cast<Out*>(out.data);
+      if (shape.half % 8 == 0) {
+        launch(static_cast<Eight<In>*>(nullptr), to);
+      } else {
+        launch(static_cast<One<In>*>(nullptr), to);
+      }
+    });
   });
 }
 

@@ -44,8 +44,9 @@ void TimedDevice::linear(const View& x, const Matrix& weight, const View& out, S
 void TimedDevice::add_bias(const View& x, const View& bias) {
   timed("add_bias", 0, [&] { device_.add_bias(x, bias); });
 }
-void TimedDevice::rope(const View& x, const View& positions, const View& frequencies) {
-  timed("rope", 0, [&] { device_.rope(x, positions, frequencies); });
+void TimedDevice::rope(const View& x, std::int64_t rotated, const View& positions,
+                       const View& frequencies, const View& out) {
+  timed("rope", 0, [&] { device_.rope(x, rotated, positions, frequencies, out); });
 }
 void TimedDevice::attention(const AttentionArgs& a) {
   const double flops = 4.0 * static_cast<double>(a.q.shape[1] * a.q.shape[2]) * attention_pairs(a);

@@ -137,14 +137,21 @@ TEST_P(Bf16Device, Elementwise) {
     std::vector<float> frequency;
     for (int i = 0; i < dim / 2; ++i)
       frequency.push_back(static_cast<float>(std::pow(5e5, -2.0 * i / static_cast<double>(dim))));
-    const Twin x(*device_, *cpu_, DType::bf16, {rows, heads, dim}, numbers(rows * heads * dim));
+    const auto values = numbers(rows * heads * dim);
+    const Twin x(*device_, *cpu_, DType::bf16, {rows, heads, dim}, values);
+    const Twin wide(*device_, *cpu_, DType::f32, {rows, heads, dim}, values);
+    const Twin once(*device_, *cpu_, DType::bf16, {rows, heads, dim}, values);
     const Twin f(*device_, *cpu_, DType::f32, {dim / 2}, frequency, 0);
     Padded here(*device_, DType::i32, {rows}, 0), there(*cpu_, DType::i32, {rows}, 0);
     put(*device_, here, at);
     put(*cpu_, there, at);
-    device_->rope(x.narrow, here, f.narrow);
-    cpu_->rope(x.wide, there, f.wide);
+    device_->rope(x.narrow, heads - 1, here, f.narrow, x.narrow);
+    cpu_->rope(x.wide, heads - 1, there, f.wide, x.wide);
     EXPECT_TRUE(near(get(*device_, x.narrow), doubles(get(*cpu_, x.wide)), ulp, 0.01));
+    device_->rope(wide.narrow, heads - 1, here, f.narrow, once.narrow);
+    cpu_->rope(wide.wide, heads - 1, there, f.wide, once.wide);
+    EXPECT_TRUE(near(get(*device_, once.narrow), doubles(get(*cpu_, once.wide)), ulp, 0.01));
+    EXPECT_TRUE(once.narrow.gaps_untouched());
   }
 }
 

@@ -92,10 +92,13 @@ TEST_P(Elementwise, Rope) {
       put(*device, in, x);
       put(*device, positions, at);
       put(*device, frequencies, frequency);
-      device->rope(in, positions, frequencies);
-      std::vector<double> expected(x.size());
+      const std::int64_t rotated = (heads + 1) / 2;
+      Padded out(*device, DType::f32, {rows, heads, dim}, 5);
+      device->rope(in, rotated, positions, frequencies, out);
+      device->rope(in, rotated, positions, frequencies, in);
+      std::vector<double> expected(x.begin(), x.end());
       for (std::int64_t r = 0; r < rows; ++r) {
-        for (std::int64_t h = 0; h < heads; ++h) {
+        for (std::int64_t h = 0; h < rotated; ++h) {
           for (std::int64_t i = 0; i < dim / 2; ++i) {
             const std::int64_t a = (r * heads + h) * dim + i, b = a + dim / 2;
             const float angle = static_cast<float>(at[r]) * frequency[i];  // float32, as specified
@@ -106,7 +109,9 @@ TEST_P(Elementwise, Rope) {
         }
       }
       EXPECT_TRUE(near(get(*device, in), expected, 3e-7));
+      EXPECT_EQ(bits(get(*device, out)), bits(get(*device, in)));
       EXPECT_TRUE(in.gaps_untouched());
+      EXPECT_TRUE(out.gaps_untouched());
     }
   }
 }
