@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 limit=50
-context=4096,8192,16384
+context=4096,8192,16384,32768
 ablation_context=8192
 needle_context=4000,8000,16000
 depths=0,10,20,30,40,50,60,70,80,90,100

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
+#include "fastkv/error.h"
 #include "ops/op_test.h"
 
 namespace fastkv::test {
@@ -350,6 +352,30 @@ TEST_P(Bf16Attention, ManySequences) {
   std::vector<std::vector<std::int64_t>> cached;
   for (int i = 0; i < 100; ++i) cached.push_back({whole(1, 400), whole(1, 400)});
   check({8, 2, 64, ones, cached});
+  // With a cached head for each of 512 query heads one launch cannot take as many sequences.
+  const std::vector<std::int64_t> fewer(34, 1);
+  cached.resize(fewer.size());
+  for (auto& lengths : cached) lengths.assign(512, whole(1, 20));
+  check({512, 32, 64, fewer, cached});
+}
+
+TEST_P(Bf16Attention, RefusesLargeHeads) {
+  for (DType type : {DType::bf16, DType::f32}) {
+    const auto width = std::int64_t{512};
+    const Padded q(*device_, type, {3, 1, width}), out(*device_, type, {3, width});
+    Padded positions(*device_, DType::i32, {3}, 0);
+    put(*device_, positions, std::vector<std::int32_t>{0, 1, 2});
+    const AttentionSegment segment{0, 3, {}};
+    const AttentionArgs args{.q = q,
+                             .k = q,
+                             .v = q,
+                             .positions = positions,
+                             .segments = {&segment, 1},
+                             .layout = {},
+                             .out = out,
+                             .log_sum_exp = {}};
+    EXPECT_THROW(device_->attention(args), Error);
+  }
 }
 
 TEST_P(Bf16Device, ColumnSums) {
@@ -411,6 +437,51 @@ TEST_P(Bf16Device, ColumnSums) {
       }
     }
   }
+}
+
+// Probabilities that float32 only holds with fewer digits keep their order: a method may have to
+// choose among them.
+TEST_P(Bf16Device, ColumnSumsBelowTheSmallestNormal) {
+  const std::int64_t n = 33, dim = 64;
+  std::vector<float> queries(n * dim, 0), keys(n * dim, 0), zeros(n * dim, 0);
+  for (std::int64_t i = 0; i < n; ++i) {
+    queries[i * dim] = 16;
+    if (i > 0) keys[i * dim] = -43 - 0.25F * static_cast<float>(i % 16);  // logits of -86 to -93.5
+  }
+  const Twin q(*device_, *cpu_, DType::bf16, {n, 1, dim}, queries);
+  const Twin k(*device_, *cpu_, DType::bf16, {n, 1, dim}, keys);
+  const Twin out(*device_, *cpu_, DType::bf16, {n, dim}, zeros);
+  const Twin lse(*device_, *cpu_, DType::f32, {n, 1}, std::vector<float>(n, 0), 0);
+  const Twin sums(*device_, *cpu_, DType::f32, {1, n}, std::vector<float>(n, 1));
+  std::vector<std::int32_t> at(n);
+  std::iota(at.begin(), at.end(), 0);
+  Padded here(*device_, DType::i32, {n}, 0), there(*cpu_, DType::i32, {n}, 0);
+  put(*device_, here, at);
+  put(*cpu_, there, at);
+  const AttentionSegment segment{0, n, {}};
+  for (int d = 0; d < 2; ++d) {
+    const auto of = [&](const Twin& twin) { return d == 0 ? View(twin.narrow) : View(twin.wide); };
+    Device& device = d == 0 ? *device_ : *cpu_;
+    device.attention({.q = of(q),
+                      .k = of(k),
+                      .v = of(k),
+                      .positions = d == 0 ? here : there,
+                      .segments = {&segment, 1},
+                      .layout = {},
+                      .out = of(out),
+                      .log_sum_exp = of(lse)});
+    device.column_sums({.q = of(q),
+                        .k = of(k),
+                        .positions = d == 0 ? here : there,
+                        .rows = 8,
+                        .row_weights = {},
+                        .log_sum_exp = of(lse),
+                        .out = of(sums)});
+  }
+  const std::vector<float> wide = get(*cpu_, sums.wide);
+  EXPECT_LT(wide[20], 1e-37F);
+  EXPECT_GT(wide[20], 0);
+  EXPECT_TRUE(near(get(*device_, sums.narrow), doubles(wide), 1e-3, 1e-41));
 }
 
 }  // namespace
