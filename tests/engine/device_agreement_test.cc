@@ -128,16 +128,16 @@ void check_kept(const std::filesystem::path& model, const LeastShares& shares) {
 
 TEST(DeviceAgreement, KeptEntriesOverlap) {
   if (!has_cuda()) GTEST_SKIP() << "no CUDA device";
-  // In its layers 1 to 3 the logits of one query differ by hundreds: the probabilities of most
-  // tokens are at the end of float32's range or zero, where the kernels for bfloat16 round to zero.
-  check_kept(bundled, {.snapkv = 0.93, .h2o = 0.97, .fastkv = 0.91, .float32 = 0.97});
+  // In its layers 1 to 3 the logits of one query differ by hundreds: what rounding does to them
+  // changes probabilities more than in other models, and of the smallest some are zero.
+  check_kept(bundled, {.snapkv = 0.97, .h2o = 0.97, .fastkv = 0.95, .float32 = 0.99});
 }
 
 TEST(DeviceAgreement, KeptEntriesOverlapOnAnotherModel) {
   if (!has_cuda()) GTEST_SKIP() << "no CUDA device";
   const std::filesystem::path model = test::data_dir() / "models/needle-12m";
   if (!std::filesystem::exists(model)) GTEST_SKIP() << model << " is not there";
-  check_kept(model, {.snapkv = 0.99, .h2o = 0.985, .fastkv = 0.98, .float32 = 0.9999});
+  check_kept(model, {.snapkv = 0.99, .h2o = 0.99, .fastkv = 0.99, .float32 = 0.9999});
 }
 
 TEST(DeviceAgreement, GreedyAnswersAreTheSame) {
