@@ -206,10 +206,10 @@ Json to_json(const Row& r) {
           {"sequences_that_fit", r.sequences}};
 }
 
-std::string to_csv(const std::vector<Row>& rows) {
+/// A line for each of `rows`, which all have the same keys.
+std::string to_csv(const Json& rows) {
   std::string text;
-  for (const Row& row : rows) {
-    const Json json = to_json(row);
+  for (const Json& json : rows) {
     std::string head, line;
     for (const auto& [key, value] : json.items()) {
       head += (head.empty() ? "" : ",") + key;
@@ -281,23 +281,33 @@ LineChart to_chart(const std::vector<Row>& rows, What what, const ModelInfo& mod
   return chart;
 }
 
-/// Where the time of one prefill goes, by operation.
+/// Where the time of one prefill goes, by operation: printed and, a row each, added to `records`.
 void print_profile(Engine& engine, const Ceilings& ceilings, const MethodChoice& method,
-                   std::int64_t context) {
+                   std::int64_t context, std::int64_t warmup, Json& records) {
   const std::vector<TokenId> prompt = random_prompt(context, engine.info().vocab_size);
+  for (std::int64_t i = 0; i < warmup; ++i) engine.start(method).append(prompt);
   Session session = engine.start(method);
   const auto rows = profile(engine, [&] { session.append(prompt); });
   double total = 0.0;
   for (const OperationTime& r : rows) total += r.seconds;
-  Table table({"operation", "calls", "ms", "share", "GFLOP/s", "of GEMM"},
-              {false, true, true, true, true, true});
+  Table table({"operation", "calls", "ms", "share", "GFLOP/s", "GB/s", "of ceiling"},
+              {false, true, true, true, true, true, true});
   for (const OperationTime& r : rows) {
+    const double peak = r.name == "attention" ? ceilings.attention_flops : ceilings.gemm_flops;
+    const double floor = std::max(r.flops / peak, r.bytes / ceilings.memory_bytes);
     table.add({r.name, fmt::format("{}", r.calls), fmt::format("{:.1f}", 1e3 * r.seconds),
                fmt::format("{:.1f} %", 100 * r.seconds / total),
                r.flops > 0 ? fmt::format("{:.1f}", r.flops / r.seconds / 1e9) : "",
-               r.flops > 0
-                   ? fmt::format("{:.1f} %", 100 * r.flops / r.seconds / ceilings.gemm_flops)
-                   : ""});
+               fmt::format("{:.2f}", r.bytes / r.seconds / 1e9),
+               fmt::format("{:.1f} %", 100 * floor / r.seconds)});
+    records.push_back({{"context", context},
+                       {"method", method.name},
+                       {"operation", r.name},
+                       {"calls", r.calls},
+                       {"seconds", r.seconds},
+                       {"flops", r.flops},
+                       {"bytes", r.bytes},
+                       {"of_ceiling", floor / r.seconds}});
   }
   fmt::print("prefill of {} tokens, {}: {:.3f} s in operations, {:.3f} s in all\n{}\n", context,
              method.name, total, session.report().prefill_seconds, table.text());
@@ -322,6 +332,11 @@ int run(std::span<const std::string> arguments) {
     if (!file.empty()) check_writable(file);
   }
   if (!o.plot.empty()) check_picture("plot", o.plot);
+  if (!o.plot.empty() && what == What::kernels) {
+    throw Error(
+        "bench kernels has no plot: it shows one prefill by operation. Take --json or --csv, or "
+        "bench prefill --plot.");
+  }
   use_bundled_model(o.engine);
   if (o.engine.max_positions == 0 && !o.engine.random_weights.empty()) {
     // Room to decode behind the longest prompt; nobody reads what random weights say.
@@ -353,24 +368,25 @@ int run(std::span<const std::string> arguments) {
       engine.info().name, engine.info().device, engine.info().dtype,
       bench.ceilings().gemm_flops / 1e9, bench.ceilings().attention_flops / 1e9,
       bench.ceilings().memory_bytes / 1e9);
+  std::vector<Row> rows;
+  Json records = Json::array();
   if (what == What::kernels) {
     for (const std::int64_t context : contexts) {
       for (const MethodChoice& method : methods)
-        print_profile(engine, bench.ceilings(), method, context);
+        print_profile(engine, bench.ceilings(), method, context, o.warmup, records);
     }
-    return 0;
-  }
-
-  std::vector<Row> rows;
-  for (const std::int64_t context : contexts) {
-    for (const std::int64_t batch : batches) {
-      for (const MethodChoice& method : methods) {
-        ProgressBar bar(fmt::format("{} tokens, batch {}, {}", context, batch, method.name));
-        rows.push_back(bench.measure(method, context, batch));
+  } else {
+    for (const std::int64_t context : contexts) {
+      for (const std::int64_t batch : batches) {
+        for (const MethodChoice& method : methods) {
+          ProgressBar bar(fmt::format("{} tokens, batch {}, {}", context, batch, method.name));
+          rows.push_back(bench.measure(method, context, batch));
+          records.push_back(to_json(rows.back()));
+        }
       }
     }
+    fmt::print("{}", to_table(rows, what).text());
   }
-  fmt::print("{}", to_table(rows, what).text());
 
   const std::time_t now = std::time(nullptr);
   Json result = {{"date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now))},
@@ -382,10 +398,9 @@ int run(std::span<const std::string> arguments) {
                  {"attention_flops", bench.ceilings().attention_flops},
                  {"memory_bytes_per_second", bench.ceilings().memory_bytes},
                  {"repeats", o.repeats},
-                 {"rows", Json::array()}};
-  for (const Row& row : rows) result["rows"].push_back(to_json(row));
+                 {"rows", records}};
   if (!o.json.empty()) write_file(o.json, result.dump(1) + "\n");
-  if (!o.csv.empty()) write_file(o.csv, to_csv(rows));
+  if (!o.csv.empty()) write_file(o.csv, to_csv(records));
   if (!o.plot.empty()) write_picture(o.plot, to_chart(rows, what, engine.info()));
   return 0;
 }
@@ -402,7 +417,9 @@ Command bench_command() {
           "time over that of\n"
           "all FLOPs at their ceilings. bandwidth: weights and KV cache read a second, of the "
           "read ceiling. fit:\n"
-          "sequences of this length for whose prompts there is memory. Lists have commas between. "
+          "sequences of this length for whose prompts there is memory. kernels: one prefill by "
+          "operation, each\n"
+          "beside the ceiling that its FLOPs or bytes come closest to. Lists have commas between. "
           "Method options\n"
           "go to the methods that have them.\n",
       .options = [] { return list_options(BenchOptions{}); },

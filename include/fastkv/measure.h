@@ -17,12 +17,13 @@ struct Ceilings {
 };
 Ceilings measure_ceilings(const Engine& engine);
 
-/// Time that one kind of operation took.
+/// Time that one kind of operation took, and what it had to do.
 struct OperationTime {
-  std::string name;
+  std::string name;  // of a matrix product with its weight's rows and columns
   std::int64_t calls = 0;
   double seconds = 0.0;
   double flops = 0.0;  // of matrix products and attention; 0 for the rest
+  double bytes = 0.0;  // inputs read and results written once
 };
 /// Runs `work`, which uses the engine, and says where its time went, longest first.
 std::vector<OperationTime> profile(Engine& engine, const std::function<void()>& work);

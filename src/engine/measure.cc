@@ -33,7 +33,7 @@ struct Measure {
     }
     std::vector<OperationTime> rows;
     for (const auto& [name, t] : totals.totals())
-      rows.push_back({name, t.calls, t.seconds, t.flops});
+      rows.push_back({name, t.calls, t.seconds, t.flops, t.bytes});
     std::sort(rows.begin(), rows.end(),
               [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
     restore();

@@ -15,6 +15,7 @@ class TimedDevice final : public Device {
     std::int64_t calls = 0;
     double seconds = 0.0;
     double flops = 0.0;  // of matrix products and attention; 0 for the rest
+    double bytes = 0.0;  // inputs read and results written once
   };
   explicit TimedDevice(Device& device) : device_(device) {}
   const std::map<std::string, Total>& totals() const { return totals_; }
@@ -55,7 +56,7 @@ class TimedDevice final : public Device {
 
  private:
   template <class Work>
-  void timed(const char* name, double flops, const Work& work);
+  void timed(const std::string& name, double flops, double bytes, const Work& work);
 
   Device& device_;
   std::map<std::string, Total> totals_;

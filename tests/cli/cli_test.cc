@@ -1,5 +1,6 @@
 // The program as a user meets it: exit codes, sentences, files.
 
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
@@ -159,6 +160,36 @@ TEST_F(Cli, BenchWritesTablesForMachines) {
   EXPECT_EQ(count, 9);
 }
 
+TEST_F(Cli, BenchShowsWhereAPrefillGoes) {
+  const std::string out = (directory_ / "kernels.json").string();
+  const std::string csv = (directory_ / "kernels.csv").string();
+  const Result r = fastkv("bench kernels --model " + fixture +
+                          " --context 40 --method full --json " + out + " --csv " + csv);
+  ASSERT_EQ(r.code, 0) << r.out;
+  int products = 0;
+  const json rows = json::parse(std::ifstream(out))["rows"];
+  for (const json& row : rows) {
+    EXPECT_GT(row["seconds"].get<double>(), 0) << row;
+    EXPECT_GT(row["bytes"].get<double>(), 0) << row;
+    EXPECT_GT(row["of_ceiling"].get<double>(), 0) << row;
+    int outputs = 0, depth = 0;
+    const auto name = row["operation"].get<std::string>();
+    if (std::sscanf(name.c_str(), "linear %d x %d", &outputs, &depth) != 2) continue;
+    ++products;
+    // All rows of the prompt, but one alone through the head.
+    const double rows_of_x = row["calls"] == 1 ? 1 : 40;
+    EXPECT_EQ(row["flops"].get<double>(),
+              2.0 * rows_of_x * outputs * depth * row["calls"].get<double>())
+        << row;
+  }
+  EXPECT_EQ(products, 5);
+  std::ifstream lines(csv);
+  std::string line;
+  std::size_t count = 0;
+  while (std::getline(lines, line)) ++count;
+  EXPECT_EQ(count, rows.size() + 1);
+}
+
 TEST_F(Cli, RunsRandomWeights) {
   const Result r =
       fastkv("run --json --random-weights " + fixture +
@@ -189,6 +220,7 @@ TEST_F(Cli, RefusesBadCommandLines) {
   expect_refused("run --prompt a --device cuda", "CUDA");
   expect_refused("bench swim", "prefill, decode");
   expect_refused("bench --context 0", "above 0");
+  expect_refused("bench kernels --plot " + (directory_ / "k.svg").string(), "has no plot");
 }
 
 TEST_F(Cli, RefusesBadFiles) {
