@@ -397,7 +397,7 @@ int run(std::span<const std::string> arguments) {
                  {"gemm_flops", bench.ceilings().gemm_flops},
                  {"attention_flops", bench.ceilings().attention_flops},
                  {"memory_bytes_per_second", bench.ceilings().memory_bytes},
-                 {"repeats", o.repeats},
+                 {"repeats", what == What::kernels ? 1 : o.repeats},
                  {"rows", records}};
   if (!o.json.empty()) write_file(o.json, result.dump(1) + "\n");
   if (!o.csv.empty()) write_file(o.csv, to_csv(records));

@@ -145,12 +145,13 @@ __global__ void rope_kernel(const In* x, const std::int32_t* positions, const fl
     Piece<In> a, b;
     a.load(x + row * s.x_stride + at);
     b.load(x + row * s.x_stride + at + s.half);
+    const bool turns = h < s.rotated;  // else not even an infinite number touches its pair
     Piece<Out> turned_a, turned_b;
 #pragma unroll
     for (int j = 0; j < width; ++j) {
-      const float c = h < s.rotated ? cosine[j] : 1, t = h < s.rotated ? sine[j] : 0;
-      turned_a.value[j] = a.value[j] * c - b.value[j] * t;
-      turned_b.value[j] = b.value[j] * c + a.value[j] * t;
+      const float x_a = a.value[j], x_b = b.value[j];
+      turned_a.value[j] = turns ? x_a * cosine[j] - x_b * sine[j] : x_a;
+      turned_b.value[j] = turns ? x_b * cosine[j] + x_a * sine[j] : x_b;
     }
     turned_a.store(out + row * s.out_stride + at);
     turned_b.store(out + row * s.out_stride + at + s.half);

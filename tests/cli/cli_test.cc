@@ -167,7 +167,9 @@ TEST_F(Cli, BenchShowsWhereAPrefillGoes) {
                           " --context 40 --method full --json " + out + " --csv " + csv);
   ASSERT_EQ(r.code, 0) << r.out;
   int products = 0;
-  const json rows = json::parse(std::ifstream(out))["rows"];
+  const json result = json::parse(std::ifstream(out));
+  EXPECT_EQ(result["repeats"], 1);
+  const json& rows = result["rows"];
   for (const json& row : rows) {
     EXPECT_GT(row["seconds"].get<double>(), 0) << row;
     EXPECT_GT(row["bytes"].get<double>(), 0) << row;
