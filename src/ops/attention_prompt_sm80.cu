@@ -5,8 +5,8 @@
 #include <type_traits>
 
 #include "ops/attention_prompt_cuda.h"
-#include "ops/attention_prompt_sm90_maps.h"
 #include "ops/attention_prompt_softmax.cuh"
+#include "ops/sm90_maps.h"
 #include "ops/tensor_core_units.cuh"
 
 // Attention of a fresh prompt after FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691):

@@ -8,9 +8,9 @@
 #include <cstdint>
 
 #include "ops/attention_prompt_cuda.h"
-#include "ops/attention_prompt_sm90_maps.h"
-#include "ops/attention_prompt_sm90_units.cuh"
 #include "ops/attention_prompt_softmax.cuh"
+#include "ops/sm90_maps.h"
+#include "ops/sm90_units.cuh"
 
 // Attention of a fresh prompt on Hopper, after FlashAttention-3 (Shah et al. 2024,
 // https://arxiv.org/abs/2407.08608): one warpgroup feeds tiles through TMA, the others own 64

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <string>
 
-#include "ops/attention_prompt_sm90_maps.h"
 #include "ops/attention_prompt_softmax.cuh"
 #include "ops/column_sums_cuda.h"
 #include "ops/column_sums_sm90.h"
+#include "ops/sm90_maps.h"
 #include "ops/tensor_core_units.cuh"
 
 // Scores are computed transposed, keys times queries: a block keeps 128 keys in registers as the

@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "ops/attention_prompt_sm90_maps.h"
-#include "ops/attention_prompt_sm90_units.cuh"
 #include "ops/attention_prompt_softmax.cuh"
 #include "ops/column_sums_cuda.h"
+#include "ops/sm90_maps.h"
+#include "ops/sm90_units.cuh"
 
 // Column sums on Hopper: a block keeps 64 keys per warpgroup in registers, queries pass through
 // TMA, and scores are computed transposed, so that a thread sums along its own rows. Products and

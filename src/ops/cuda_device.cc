@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "ops/cuda_support.h"
 #include "ops/few_rows_cuda.h"
+#include "ops/gated_product_sm90.h"
 
 namespace fastkv {
 
@@ -284,6 +285,11 @@ void CudaDevice::norm_gated_linear(const View& x, const View& norm, float epsilo
                             .epsilon = epsilon,
                             .kind = cuda::FewRows::gated},
                            stream());
+    return;
+  }
+  if (hopper() && cuda::gated_product_sm90_fits(scratch, weight, out)) {
+    rms_norm(x, norm, epsilon, scratch);
+    cuda::gated_product_sm90(scratch, weight, out, stream());
     return;
   }
   Device::norm_gated_linear(x, norm, epsilon, weight, out, scratch, gate_up);

@@ -23,6 +23,21 @@ double bytes(const View& view) {
               : 0.0;
 }
 
+double bytes(const Matrix& matrix) {
+  double sum = 0;
+  for (int i = 0; i < matrix.parts; ++i) sum += bytes(matrix.part[static_cast<std::size_t>(i)]);
+  return sum;
+}
+
+double product_flops(const View& x, const Matrix& weight) {
+  return 2.0 * static_cast<double>(x.rows()) * static_cast<double>(weight.rows()) *
+         static_cast<double>(weight.columns());
+}
+
+std::string name_of(const char* operation, const Matrix& weight) {
+  return fmt::format("{} {} x {}", operation, weight.rows(), weight.columns());
+}
+
 }  // namespace
 
 template <class Work>
@@ -44,12 +59,16 @@ void TimedDevice::rms_norm(const View& x, const View& weight, float epsilon, con
   timed("rms_norm", 0, bytes(x) + bytes(out), [&] { device_.rms_norm(x, weight, epsilon, out); });
 }
 void TimedDevice::linear(const View& x, const Matrix& weight, const View& out, Store store) {
-  const double flops = 2.0 * static_cast<double>(x.rows()) * static_cast<double>(weight.rows()) *
-                       static_cast<double>(weight.columns());
-  double moved = bytes(x) + bytes(out) * (store == Store::accumulate ? 2 : 1);
-  for (int i = 0; i < weight.parts; ++i) moved += bytes(weight.part[static_cast<std::size_t>(i)]);
-  timed(fmt::format("linear {} x {}", weight.rows(), weight.columns()), flops, moved,
+  timed(name_of("linear", weight), product_flops(x, weight),
+        bytes(x) + bytes(weight) + bytes(out) * (store == Store::accumulate ? 2 : 1),
         [&] { device_.linear(x, weight, out, store); });
+}
+void TimedDevice::norm_gated_linear(const View& x, const View& norm, float epsilon,
+                                    const Matrix& weight, const View& out, const View& scratch,
+                                    const View& gate_up) {
+  timed(name_of("norm, linear, gate", weight), product_flops(x, weight),
+        bytes(x) + bytes(weight) + bytes(out),
+        [&] { device_.norm_gated_linear(x, norm, epsilon, weight, out, scratch, gate_up); });
 }
 void TimedDevice::add_bias(const View& x, const View& bias) {
   timed("add_bias", 0, 2 * bytes(x), [&] { device_.add_bias(x, bias); });

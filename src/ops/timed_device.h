@@ -37,6 +37,8 @@ class TimedDevice final : public Device {
   void embed(const View& ids, const View& table, const View& out) override;
   void rms_norm(const View& x, const View& weight, float epsilon, const View& out) override;
   void linear(const View& x, const Matrix& weight, const View& out, Store store) override;
+  void norm_gated_linear(const View& x, const View& norm, float epsilon, const Matrix& weight,
+                         const View& out, const View& scratch, const View& gate_up) override;
   void add_bias(const View& x, const View& bias) override;
   void rope(const View& x, std::int64_t rotated, const View& positions, const View& frequencies,
             const View& out) override;
