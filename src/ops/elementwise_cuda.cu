@@ -75,6 +75,9 @@ struct One {
 };
 
 constexpr int norm_threads = 256;
+constexpr int norm_pass = norm_threads * 8;  // numbers that a block takes at a time
+constexpr int norm_kept = 2;                 // of them stay in registers; of longer rows the rest
+                                             // is read twice
 
 template <class In, class Out>
 __global__ void __launch_bounds__(norm_threads)
@@ -85,9 +88,23 @@ __global__ void __launch_bounds__(norm_threads)
   cuda::wait_for_inputs();
   x += blockIdx.x * x_stride;
   out += blockIdx.x * out_stride;
-  const std::int64_t whole = width / 8 * 8;
+  const std::int64_t whole = width / 8 * 8, mine = threadIdx.x * 8;
+  Eight<In> kept[norm_kept];
+  Eight<float> factor[norm_kept];
   float squares = 0;
-  for (std::int64_t i = threadIdx.x * 8; i < whole; i += norm_threads * 8) {
+#pragma unroll
+  for (int pass = 0; pass < norm_kept; ++pass) {
+    const std::int64_t i = pass * norm_pass + mine;
+    if (i >= whole) continue;
+    kept[pass].load(x + i);
+    factor[pass].load(weight + i);
+  }
+#pragma unroll
+  for (int pass = 0; pass < norm_kept; ++pass) {
+    if (pass * norm_pass + mine >= whole) continue;
+    for (float v : kept[pass].value) squares += v * v;
+  }
+  for (std::int64_t i = norm_kept * norm_pass + mine; i < whole; i += norm_pass) {
     Eight<In> e;
     e.load(x + i);
     for (float v : e.value) squares += v * v;
@@ -96,12 +113,22 @@ __global__ void __launch_bounds__(norm_threads)
     squares += to_float(x[i]) * to_float(x[i]);
   const float scale =
       rsqrtf(cuda::block_sum(squares, scratch) / static_cast<float>(width) + epsilon);
-  for (std::int64_t i = threadIdx.x * 8; i < whole; i += norm_threads * 8) {
-    Eight<In> e;
+  const auto finish = [&](const Eight<In>& e, const Eight<float>& f, std::int64_t i) {
     Eight<Out> normed;
-    e.load(x + i);
-    for (int j = 0; j < 8; ++j) normed.value[j] = e.value[j] * scale * weight[i + j];
+    for (int j = 0; j < 8; ++j) normed.value[j] = e.value[j] * scale * f.value[j];
     normed.store(out + i);
+  };
+#pragma unroll
+  for (int pass = 0; pass < norm_kept; ++pass) {
+    const std::int64_t i = pass * norm_pass + mine;
+    if (i < whole) finish(kept[pass], factor[pass], i);
+  }
+  for (std::int64_t i = norm_kept * norm_pass + mine; i < whole; i += norm_pass) {
+    Eight<In> e;
+    Eight<float> f;
+    e.load(x + i);
+    f.load(weight + i);
+    finish(e, f, i);
   }
   for (std::int64_t i = whole + threadIdx.x; i < width; i += norm_threads)
     out[i] = from_float<Out>(to_float(x[i]) * scale * weight[i]);
