@@ -24,20 +24,23 @@ void fill(Device& device, const View& to) {
     device.upload(pattern.data(), to.slice(first, std::min(rows, to.rows() - first)));
 }
 
-/// Median of several runs of `count` calls each: the chip's clock falls while it works.
+/// Seconds of one call that the device keeps up: the median over the second half of a second. A
+/// chip that was idle is faster for some tenths of a second, until its power limit slows it down.
 template <class Work>
 double seconds_each(Device& device, int count, const Work& work) {
   work();
   std::vector<double> seconds;
-  for (int run = 0; run < 5; ++run) {
+  for (double passed = 0; passed < 1;) {
     const auto begin = device.now();
     for (int i = 0; i < count; ++i) work();
     const auto end = device.now();
     device.synchronize();
-    seconds.push_back(end->seconds_since(*begin) / count);
+    const double taken = end->seconds_since(*begin);
+    passed += taken;
+    if (passed > 0.5) seconds.push_back(taken / count);
   }
   std::sort(seconds.begin(), seconds.end());
-  return seconds[2];
+  return seconds[seconds.size() / 2];
 }
 
 }  // namespace
