@@ -77,10 +77,10 @@ std::vector<OptionInfo> all_method_options() {
   return all;
 }
 
-void refuse_words(const std::vector<std::string>& words, std::string_view command) {
-  if (words.empty()) return;
+void refuse_words(const Arguments& arguments, std::string_view command) {
+  if (arguments.words.empty()) return;
   throw Error(fmt::format("fastkv {} takes options only, not '{}'; see fastkv {} --help", command,
-                          words.front(), command));
+                          arguments.words.front(), command));
 }
 
 std::string format_options(const std::vector<OptionInfo>& options) {

@@ -275,8 +275,11 @@ LineChart to_chart(const std::vector<Row>& rows, What what, const ModelInfo& mod
       chart.series.push_back({.name = name, .points = {}, .errors = {}, .group = {}});
       line = std::prev(chart.series.end());
     }
-    line->points.emplace_back(static_cast<double>(row.context),
-                              steps ? 1e3 * row.step : row.prefill);
+    const std::pair<double, double> point(static_cast<double>(row.context),
+                                          steps ? 1e3 * row.step : row.prefill);
+    // A context that is listed twice warms up at first.
+    if (!line->points.empty() && line->points.back().first == point.first) line->points.pop_back();
+    line->points.push_back(point);
   }
   return chart;
 }
@@ -313,6 +316,30 @@ void print_profile(Engine& engine, const Ceilings& ceilings, const MethodChoice&
              method.name, total, session.report().prefill_seconds, table.text());
 }
 
+/// What is given and would change nothing is a mistake.
+void refuse_unused(What what, const Arguments& given) {
+  struct Unused {
+    What what;
+    std::string_view name, reason;
+  };
+  static constexpr Unused unused[] = {
+      {What::prefill, "n", "decodes nothing"},
+      {What::prefill, "batch", "runs one prompt at a time"},
+      {What::decode, "repeats", "takes the median of -n steps"},
+      {What::kernels, "n", "decodes nothing"},
+      {What::kernels, "batch", "runs one prompt at a time"},
+      {What::kernels, "repeats", "shows one prefill, the last of --warmup + 1"},
+      {What::kernels, "plot", "shows operations; take --json or --csv, or bench prefill --plot"},
+  };
+  for (const Unused& u : unused) {
+    for (const auto& [name, value] : given.options) {
+      if (u.what != what || name != u.name) continue;
+      throw Error(fmt::format("bench {} has no {}{}: it {}", given.words.front(),
+                              name.size() == 1 ? "-" : "--", name, u.reason));
+    }
+  }
+}
+
 What parse_what(const std::vector<std::string>& words) {
   if (words.empty() || words == std::vector<std::string>{"e2e"}) return What::both;
   if (words == std::vector<std::string>{"prefill"}) return What::prefill;
@@ -325,18 +352,15 @@ What parse_what(const std::vector<std::string>& words) {
 int run(std::span<const std::string> arguments) {
   BenchOptions o;
   OptionValues method_options;
-  const What what = parse_what(read_arguments(arguments, o, "bench", &method_options));
+  const Arguments given = read_arguments(arguments, o, "bench", &method_options);
+  const What what = parse_what(given.words);
+  refuse_unused(what, given);
   const std::vector<std::int64_t> contexts = split_numbers(o.context, "context");
   const std::vector<std::int64_t> batches = split_numbers(o.batch, "batch");
   for (const std::string& file : {o.json, o.csv}) {
     if (!file.empty()) check_writable(file);
   }
   if (!o.plot.empty()) check_picture("plot", o.plot);
-  if (!o.plot.empty() && what == What::kernels) {
-    throw Error(
-        "bench kernels has no plot: it shows one prefill by operation. Take --json or --csv, or "
-        "bench prefill --plot.");
-  }
   use_bundled_model(o.engine);
   if (o.engine.max_positions == 0 && !o.engine.random_weights.empty()) {
     // Room to decode behind the longest prompt; nobody reads what random weights say.

@@ -53,10 +53,10 @@ Arguments split_arguments(std::span<const std::string> arguments,
 std::vector<OptionInfo> all_method_options();
 
 /// Reads a command's options into `options` and, where `method` is given, the methods' into it.
-/// Returns the words that are not options.
+/// Returns the arguments as given.
 template <HasOptions T>
-std::vector<std::string> read_arguments(std::span<const std::string> arguments, T& options,
-                                        std::string_view command, OptionValues* method = nullptr) {
+Arguments read_arguments(std::span<const std::string> arguments, T& options,
+                         std::string_view command, OptionValues* method = nullptr) {
   const std::vector<OptionInfo> own = list_options(options);
   std::vector<OptionInfo> known = own;
   if (method) {
@@ -72,11 +72,11 @@ std::vector<std::string> read_arguments(std::span<const std::string> arguments, 
       (*method)[name] = value;
     }
   }
-  return std::move(split.words);
+  return split;
 }
 
-/// Throws Error unless `words` is empty.
-void refuse_words(const std::vector<std::string>& words, std::string_view command);
+/// Throws Error unless there are options only.
+void refuse_words(const Arguments& arguments, std::string_view command);
 
 /// Options as help shows them, one a line, aligned.
 std::string format_options(const std::vector<OptionInfo>& options);

@@ -83,7 +83,7 @@ int run(std::span<const std::string> arguments) {
     directories.insert(directories.end(), split.words.begin(), split.words.end());
     return print(merge_results(name, directories, o.eval.out));
   }
-  refuse_words(split.words, "eval " + name);
+  refuse_words(split, "eval " + name);
   use_bundled_model(o.engine);
 
   Evaluation evaluation(name, o.eval, o.engine, benchmark_options, method_options);

@@ -68,7 +68,7 @@ void print_table(const ScoreReport& report) {
 
 int run(std::span<const std::string> arguments) {
   ScoreArguments o;
-  std::vector<std::string> words = read_arguments(arguments, o, "score");
+  const std::vector<std::string> words = read_arguments(arguments, o, "score").words;
   if (words.size() < 2) {
     throw Error(
         fmt::format("score needs a benchmark ({}) and a file of answers; fastkv score "

@@ -100,12 +100,13 @@ class Comparison:
         if not self.shape.is_fastkv_preset:
             weights = str(self.directory / "config.json")
             Path(weights).write_text(json.dumps(self.shape.config_json(), indent=1) + "\n")
+        prefill_alone = "decode" in o.skip
         command = [
-            *(str(o.fastkv), "bench", "prefill" if "decode" in o.skip else "e2e"),
+            *(str(o.fastkv), "bench", "prefill" if prefill_alone else "e2e"),
             *("--device", o.device, "--random-weights", weights, "--no-sliding-window"),
             *("--dtype", "bfloat16", "--context", ",".join(map(str, contexts))),
             *("--method", o.method, "--repeats", str(repeats), "--warmup", "1"),
-            *("-n", str(o.tokens)),
+            *(() if prefill_alone else ("-n", str(o.tokens))),
         ]
         if attention := self.best_attention_flops():
             command += ["--attention-ceiling", f"{attention / 1e12:.6g}"]

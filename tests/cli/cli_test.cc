@@ -224,7 +224,10 @@ TEST_F(Cli, RefusesBadCommandLines) {
   expect_refused("run --prompt a --device cuda", "CUDA");
   expect_refused("bench swim", "prefill, decode");
   expect_refused("bench --context 0", "above 0");
-  expect_refused("bench kernels --plot " + (directory_ / "k.svg").string(), "has no plot");
+  expect_refused("bench kernels --plot " + (directory_ / "k.svg").string(), "has no --plot");
+  expect_refused("bench kernels --repeats 3", "has no --repeats");
+  expect_refused("bench prefill -n 3", "has no -n");
+  expect_refused("bench decode --repeats 3", "has no --repeats");
 }
 
 TEST_F(Cli, RefusesBadFiles) {
