@@ -178,7 +178,7 @@ class DecodeBench {
     device_.upload(counted.data(), positions);
     const View heads = k.view().heads(0, kv_heads, dim);
     for (std::int64_t i = 0; i < o_.batch; ++i) {
-      caches_.push_back(std::make_unique<SequenceCache>(device_, pool_, o_.layers));
+      caches_.push_back(std::make_unique<SequenceCache>(pool_, o_.layers));
       for (std::int64_t layer = 0; layer < o_.layers; ++layer) {
         caches_.back()->reserve(layer, kv_heads, most);
         const Device::StoreArgs store{.k = heads,

@@ -52,8 +52,8 @@ void PagePool::give(std::byte* page) {
 
 std::size_t PagePool::bytes_reserved() const { return slabs_.size() * slab_bytes(); }
 
-SequenceCache::SequenceCache(Device& device, PagePool& pool, std::int64_t layers)
-    : device_(device), pool_(pool), layers_(index(layers)) {}
+SequenceCache::SequenceCache(PagePool& pool, std::int64_t layers)
+    : device_(pool.device()), pool_(pool), layers_(index(layers)) {}
 
 SequenceCache::~SequenceCache() { clear(); }
 

@@ -19,6 +19,7 @@ class PagePool {
   PagePool(Device& device, PageLayout layout, std::size_t limit_bytes = 0);
 
   const PageLayout& layout() const { return layout_; }
+  Device& device() const { return device_; }
   std::byte* take();
   void give(std::byte* page);
 
@@ -49,7 +50,7 @@ class PagePool {
 /// two, so that pages can be taken before they are written.
 class SequenceCache {
  public:
-  SequenceCache(Device& device, PagePool& pool, std::int64_t layers);
+  SequenceCache(PagePool& pool, std::int64_t layers);
   ~SequenceCache();
   SequenceCache(const SequenceCache&) = delete;
   SequenceCache& operator=(const SequenceCache&) = delete;

@@ -22,6 +22,12 @@ Chat::Chat(const Engine& engine, Session& session, std::string system)
 Generation Chat::say(const std::string& text, const GenerateOptions& options,
                      const ProgressCallback& progress) {
   messages_.push_back({"user", text});
+  const auto forget_if_lost = [this] {
+    if (session_.position() > 0) return;
+    // Memory has run out: what was said goes into the session again with the next turn.
+    rendered_.clear();
+    missing_.clear();
+  };
   std::string whole;
   try {
     whole = engine_.text().render_chat(messages_, /*add_generation_prompt=*/true);
@@ -36,33 +42,37 @@ Generation Chat::say(const std::string& text, const GenerateOptions& options,
     session_.append(engine_.text().encode(added, /*bos=*/rendered_.empty()), progress);
   } catch (...) {
     messages_.pop_back();
-    if (session_.position() == 0) {  // memory has run out: the conversation starts anew
-      rendered_.clear();
-      missing_.clear();
-    }
+    forget_if_lost();
     throw;
   }
-  // The end token was drawn and is pending in the session. An answer that was cut off lacks what
-  // the template writes behind it.
-  const auto close = [&](const std::string& answer, bool ended) {
-    messages_.push_back({"assistant", answer});
+  // What the template writes behind the answer, and the session does not have: all of it where the
+  // answer was cut off, else what follows the end token, which was drawn and is pending.
+  const auto close = [&](const Generation& answer) {
+    messages_.push_back({"assistant", answer.text});
     rendered_ = engine_.text().render_chat(messages_, /*add_generation_prompt=*/false);
     missing_.clear();
-    if (ended) return;
-    const std::string_view said = trim(answer);
+    const std::string_view said = trim(answer.text);
     const std::size_t begin = rendered_.starts_with(whole) ? whole.size() : 0;
-    if (const auto at = begin > 0 ? rendered_.find(said, begin) : rendered_.rfind(said);
-        at != std::string::npos)
-      missing_ = rendered_.substr(at + said.size());
+    const auto at = begin > 0 ? rendered_.find(said, begin) : rendered_.rfind(said);
+    if (at == std::string::npos) return;
+    std::string_view rest = std::string_view(rendered_).substr(at + said.size());
+    if (answer.reason == FinishReason::end_token) {
+      const std::string end = engine_.text().decode(std::span(answer.ids).last(1), false);
+      const auto found = rest.find(end);
+      if (found == rest.npos) return;
+      rest.remove_prefix(found + end.size());
+    }
+    missing_ = rest;
   };
   Generation answer;
   try {
     answer = session_.generate(options);
   } catch (...) {
-    close("", false);
+    close({});
+    forget_if_lost();
     throw;
   }
-  close(answer.text, answer.reason == FinishReason::end_token);
+  close(answer);
   return answer;
 }
 

@@ -82,7 +82,7 @@ void count_flops(const Model& model, Device& device, const LayerReport& layer, R
 }  // namespace
 
 Session::State::State(Engine::State& owner, const MethodChoice& choice, bool with_trace)
-    : engine(owner), cache(*owner.device, *owner.pages, owner.model.config.layers) {
+    : engine(owner), cache(*owner.pages, owner.model.config.layers) {
   method = find_method(choice.name).make(choice.options, owner.model.shape());
   report.method = choice.name;
   report.options = options_json(method->settings);

@@ -33,7 +33,7 @@ std::int64_t layer_for(const ModelShape& shape, std::span<const PublishedLayer> 
 }
 
 void check_layer(std::string_view option, std::int64_t layer, const ModelShape& shape) {
-  if (layer >= shape.layers) {
+  if (layer < 0 || layer >= shape.layers) {
     fail("--{} {} is outside the model, which has layers 0 to {}", option, layer, shape.layers - 1);
   }
 }

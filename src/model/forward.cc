@@ -430,6 +430,7 @@ std::vector<std::int32_t> Decoder::step(std::span<const std::int32_t> ids,
   }
   s.device.upload(ids.data(), s.rows.ids);
   s.device.upload(positions.data(), s.rows.positions);
+  std::vector<std::int32_t> next(ids.size());
   try {
     // The first step may still tune what it runs, the second is recorded.
     if (s.recording) {
@@ -439,18 +440,17 @@ std::vector<std::int32_t> Decoder::step(std::span<const std::int32_t> ids,
     } else {
       s.recording = s.device.record([&s] { s.issue(); });
     }
+    ++s.steps;
+    for (SequenceCache* cache : s.caches) {
+      ++cache->next_position;
+      for (std::int64_t layer = 0; layer < s.model.config.layers; ++layer) cache->stored(layer, 1);
+    }
+    s.device.download(s.next, next.data());
   } catch (...) {
     // Some layers may have stored the tokens and others not.
     for (SequenceCache* cache : s.caches) cache->clear();
     throw;
   }
-  ++s.steps;
-  for (SequenceCache* cache : s.caches) {
-    ++cache->next_position;
-    for (std::int64_t layer = 0; layer < s.model.config.layers; ++layer) cache->stored(layer, 1);
-  }
-  std::vector<std::int32_t> next(ids.size());
-  s.device.download(s.next, next.data());
   return next;
 }
 

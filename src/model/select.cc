@@ -16,7 +16,9 @@ Tensor choose(Device& device, const View& scores, std::int64_t heads, std::int64
               std::int64_t count, std::int64_t first, std::int64_t recent) {
   Tensor chosen = device.empty(DType::i32, {heads, count});
   const View unscored(nullptr, DType::f32, {heads, n});
-  first = std::min(first, scores ? count - recent : count);
+  // The last tokens come before the first ones where there is no room for both.
+  recent = std::min(recent, count);
+  first = std::min(first, count - recent);
   device.top_k(scores ? scores : unscored, count, first, scores ? recent : count - first, chosen);
   return chosen;
 }

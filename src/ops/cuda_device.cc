@@ -105,10 +105,12 @@ CudaMemory::~CudaMemory() {
 }
 
 bool has_cuda_device() {
-  int count = 0;
-  const bool found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+  int count = 0, major = 0;
+  const bool found =
+      cudaGetDeviceCount(&count) == cudaSuccess && count > 0 &&
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess;
   (void)cudaGetLastError();
-  return found;
+  return found && major >= 8;
 }
 
 std::unique_ptr<Device> make_cuda_device(const CudaOptions& options) {

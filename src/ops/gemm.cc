@@ -1,7 +1,9 @@
 #include "ops/gemm.h"
 
-#include <cassert>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <string>
+
+#include "core/error.h"
 
 namespace fastkv {
 
@@ -10,8 +12,11 @@ void gemm_f32(const GemmShape& shape, const float* x, std::int64_t x_stride, con
   const dnnl_status_t status =
       dnnl_sgemm('N', 'T', shape.rows, shape.columns, shape.depth, 1.0F, x, x_stride, w, w_stride,
                  accumulate ? 1.0F : 0.0F, out, out_stride);
-  assert(status == dnnl_success);
-  static_cast<void>(status);
+  if (status != dnnl_success) {
+    fail("a matrix product of {} x {} x {} failed (oneDNN: {}); there may be too little memory",
+         shape.rows, shape.depth, shape.columns,
+         status == dnnl_out_of_memory ? "out of memory" : std::to_string(status));
+  }
 }
 
 bool has_bf16_gemm() {

@@ -99,7 +99,10 @@ std::vector<std::int32_t> Tokenizer::encode_prompt(std::string_view utf8, bool b
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
   StreamDecoder decoder(*this, {.skip_special = skip_special});
   std::string text;
-  for (std::int32_t id : ids) text += decoder.add(id);
+  for (std::int32_t id : ids) {
+    token_at(parts_->vocabulary, id);  // refuses what is no token
+    text += decoder.add(id);
+  }
   return text += decoder.finish();
 }
 
@@ -129,6 +132,8 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, Options options)
       strip_(options.continues ? 0 : parts_->strip_leading_spaces) {}
 
 std::string StreamDecoder::add(std::int32_t id) {
+  // A model's vocabulary may be padded beyond the tokenizer's.
+  if (id < 0 || static_cast<std::size_t>(id) >= parts_->vocabulary.size()) return {};
   const Vocabulary::Token& token = token_at(parts_->vocabulary, id);
   if (options_.skip_special && token.special) return {};
   for (char c : token.bytes) {

@@ -74,7 +74,7 @@ std::int32_t position_at(const Head& head, std::int64_t entry) {
 TEST(KvCache, StoresRunsAndChosenRows) {
   const auto device = make_cpu_device({});
   PagePool pool(*device, layout);
-  SequenceCache cache(*device, pool, 2);
+  SequenceCache cache(pool, 2);
   const Rows rows(*device, 20, 2);
   Tensor chosen = device->empty(DType::i32, {2, 3});
   const std::int32_t wanted[] = {1, 5, 19, 0, 2, 18};
@@ -99,7 +99,7 @@ TEST(KvCache, StoresRunsAndChosenRows) {
 TEST(KvCache, RepeatsKvHeadsForQueryHeads) {
   const auto device = make_cpu_device({});
   PagePool pool(*device, layout);
-  SequenceCache cache(*device, pool, 1);
+  SequenceCache cache(pool, 1);
   const Rows rows(*device, 3, 2);
   store(*device, cache, rows, {{}, 0, 3, 6});
   ASSERT_EQ(cache.head_count(0), 6);
@@ -113,8 +113,8 @@ TEST(KvCache, PagesComeBack) {
   PagePool pool(*device, layout);
   const Rows rows(*device, 17, 2);
   {
-    SequenceCache first(*device, pool, 1);
-    SequenceCache second(*device, pool, 1);
+    SequenceCache first(pool, 1);
+    SequenceCache second(pool, 1);
     for (SequenceCache* c : {&first, &second}) {
       store(*device, *c, rows, {{}, 0, 17, 2});
     }
@@ -133,8 +133,8 @@ TEST(KvCache, GenerationTellsWhenAddressesMove) {
   const auto device = make_cpu_device({});
   PagePool pool(*device, layout);
   const Rows rows(*device, 300, 2);
-  SequenceCache cache(*device, pool, 1);
-  SequenceCache other(*device, pool, 1);
+  SequenceCache cache(pool, 1);
+  SequenceCache other(pool, 1);
   EXPECT_NE(cache.generation(), other.generation());
   store(*device, cache, rows, {{}, 0, 4, 2});
   const std::uint64_t before = cache.generation();

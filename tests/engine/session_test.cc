@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
@@ -399,6 +400,96 @@ TEST(Chat, AnswersThatAreCutOffAreClosed) {
       messages.push_back({"assistant", answer.text});
     }
   }
+}
+
+/// The bundled model with one file changed, as links beside it.
+class ChangedModel {
+ public:
+  ChangedModel(const std::string& file, const std::function<void(json&)>& change) {
+    const std::filesystem::path model = FASTKV_SOURCE_DIR "/models/needle-v2-14m";
+    directory_ = std::filesystem::temp_directory_path() /
+                 ("fastkv_changed_model." + std::to_string(getpid()));
+    std::filesystem::remove_all(directory_);
+    std::filesystem::create_directory(directory_);
+    for (const auto& entry : std::filesystem::directory_iterator(model)) {
+      const auto name = entry.path().filename();
+      if (name != file) std::filesystem::create_symlink(entry.path(), directory_ / name);
+    }
+    json content = json::parse(std::ifstream(model / file));
+    change(content);
+    std::ofstream(directory_ / file) << content.dump();
+  }
+  ~ChangedModel() { std::filesystem::remove_all(directory_); }
+  ChangedModel(const ChangedModel&) = delete;
+  ChangedModel& operator=(const ChangedModel&) = delete;
+
+  Engine engine() const {
+    EngineOptions options;
+    options.model = directory_.string();
+    options.dtype = "float32";
+    return Engine(options);
+  }
+
+ private:
+  std::filesystem::path directory_;
+};
+
+TEST(Chat, WhatTheTemplateWritesBehindAnEndTokenIsKept) {
+  const ChangedModel model("tokenizer_config.json", [](json& config) {
+    auto text = config["chat_template"].get<std::string>();
+    const std::string end = "'<|eot_id|>'";
+    text.replace(text.find(end), end.size(), "'<|eot_id|>\n'");
+    config["chat_template"] = text;
+  });
+  Engine engine = model.engine();
+  Session session = engine.start({"full", {}});
+  Chat chat(engine, session, "");
+  GenerateOptions generate;
+  generate.max_tokens = 100;
+  std::vector<ChatMessage> messages;
+  for (const char* said : {"The key of ott is 12345678. What is the key of ott?", "And now?"}) {
+    messages.push_back({"user", said});
+    const auto whole = engine.text().encode(engine.text().render_chat(messages, true));
+    const Generation answer = chat.say(said, generate);
+    ASSERT_EQ(answer.reason, FinishReason::end_token);
+    EXPECT_EQ(session.position(), static_cast<std::int64_t>(whole.size() + answer.ids.size()) - 1);
+    messages.push_back({"assistant", answer.text});
+  }
+}
+
+TEST(Session, IdsBeyondTheTokenizerHaveNoText) {
+  const ChangedModel model("tokenizer.json", [](json& tokenizer) {
+    json& added = tokenizer["added_tokens"];
+    added.erase(added.begin() + 1, added.end() - 1);
+    added.back()["id"] = added.front()["id"].get<int>() + 1;  // the end token, moved down
+  });
+  Engine engine = model.engine();
+  ASSERT_LT(engine.text().vocab_size(), engine.info().vocab_size);
+  EXPECT_THROW(engine.text().decode(std::vector<TokenId>{4093}), Error);
+  Session session = engine.start({"full", {}});
+  session.append(engine.text().encode("Hello there"));
+  GenerateOptions generate;
+  generate.max_tokens = 3000;
+  generate.ignore_eos = true;
+  generate.sampling.temperature = 1000;  // any id
+  const Generation answer = session.generate(generate);
+  EXPECT_EQ(answer.ids.size(), 3000U);
+  EXPECT_GE(*std::max_element(answer.ids.begin(), answer.ids.end()), engine.text().vocab_size());
+}
+
+TEST(Session, TheLastTokensGoOnBeforeTheFirst) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(30, 31);
+  const json trace =
+      trace_of(engine, {"pyramidinfer", {{"min-context", "0"}, {"decay", "0.01"}}}, ids);
+  const auto last = trace["propagated"].items();
+  std::size_t layers = 0;
+  for (const auto& [layer, positions] : last) {
+    EXPECT_EQ(positions.back(), 29) << "layer " << layer;
+    EXPECT_EQ(positions[positions.size() - 7], 23) << "layer " << layer;
+    ++layers;
+  }
+  EXPECT_GE(layers, 3U);
 }
 
 TEST(Session, DroppedEntriesAreFree) {

@@ -159,7 +159,7 @@ TEST_P(Bf16Device, GatedProductsOfManyRows) {
 }
 
 TEST_P(Bf16Device, Elementwise) {
-  for (std::int64_t width : {7, 64, 4096, 4099}) {
+  for (std::int64_t width : {7, 64, 4096, 4099, 5120}) {
     const std::int64_t rows = 70;
     const Twin x(*device_, *cpu_, DType::bf16, {rows, width}, numbers(rows * width));
     const Twin norm(*device_, *cpu_, DType::f32, {width}, numbers(width), 0);
