@@ -21,7 +21,7 @@ bool is_part_of_model(const std::string& name) {
   return name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") ||
          name == "config.json" || name == "generation_config.json" || name == "tokenizer.json" ||
          name == "tokenizer.model" || name == "tokenizer_config.json" ||
-         name == "chat_template.jinja";
+         name == "special_tokens_map.json" || name == "chat_template.jinja";
 }
 
 void add_file(Sha256& hash, const fs::path& path, const std::string& name) {

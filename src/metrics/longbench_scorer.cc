@@ -24,9 +24,10 @@ class LongBenchScorer : public Scorer {
     for (const LongBenchDataset& d : longbench_datasets()) names.emplace_back(d.name);
     return names;
   }
+  /// LongBench-E's data sets have the names of LongBench's and "_e" behind them, and scores of
+  /// their own.
   std::string find(const std::string& name) const override {
-    const LongBenchDataset* dataset = find_longbench_dataset(name);
-    return dataset ? std::string(dataset->name) : std::string();
+    return find_longbench_dataset(name) ? name : std::string();
   }
   void check(const std::string& name) override {
     const LongBenchMetric metric = find_longbench_dataset(name)->metric;
@@ -83,6 +84,7 @@ class LongBenchScorer : public Scorer {
   std::vector<ScoreAverage> averages(std::span<const DatasetScore> scores) const override {
     std::vector<LongBenchScore> by_dataset;
     for (const DatasetScore& s : scores) {
+      if (s.name.ends_with("_e")) continue;
       by_dataset.push_back({find_longbench_dataset(s.name), s.score});
     }
     std::vector<ScoreAverage> out;

@@ -19,10 +19,15 @@ const std::vector<BenchmarkEntry>& benchmark_table() {
 
 std::vector<Figure> Benchmark::task_figures(std::span<const Scored> scored) const {
   if (scored.empty()) return {};
+  std::vector<double> scores;
+  for (const Scored& sample : scored) scores.push_back(sample.score);
+  return {{"score", mean(scores), static_cast<std::int64_t>(scores.size())}};
+}
+
+double Benchmark::mean(std::span<const double> scores) const {
   double sum = 0.0;
-  for (const Scored& sample : scored) sum += sample.score;
-  const double mean = 100.0 * sum / static_cast<double>(scored.size());
-  return {{"score", python_round(mean, 2), static_cast<std::int64_t>(scored.size())}};
+  for (const double score : scores) sum += score;
+  return python_round(100.0 * sum / static_cast<double>(scores.size()), 2);
 }
 
 std::vector<Figure> Benchmark::averages(const std::map<std::string, double>&) const { return {}; }

@@ -71,6 +71,10 @@ class Benchmark {
   /// Means over tasks by their scores (0 to 100), each named by what it is the mean of; one over a
   /// part of its tasks says so.
   virtual std::vector<Figure> averages(const std::map<std::string, double>& task_scores) const;
+
+ protected:
+  /// The mean of scores (0 to 1), 0 to 100 and rounded as the benchmark's own program does it.
+  virtual double mean(std::span<const double> scores) const;
 };
 
 /// The task of that name; throws Error that lists the known ones.

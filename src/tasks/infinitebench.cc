@@ -80,6 +80,10 @@ class InfiniteBench : public Benchmark {
         options_.scorer == "v1" ? InfiniteBenchScorer::v1 : InfiniteBenchScorer::v2);
   }
 
+  double mean(std::span<const double> scores) const override {
+    return python_round(100 * infinitebench_mean(scores), 2);
+  }
+
   std::vector<Figure> averages(const std::map<std::string, double>& scores) const override {
     if (scores.empty()) return {};
     double sum = 0.0;

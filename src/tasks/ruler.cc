@@ -76,6 +76,8 @@ class Ruler : public Benchmark {
                         sample.answers);
   }
 
+  double mean(std::span<const double> scores) const override { return ruler_mean(scores); }
+
   std::vector<Figure> averages(const std::map<std::string, double>& scores) const override {
     std::vector<Figure> figures;
     add_mean(figures, scores, "mean of 11 (without qa)", 11);
@@ -127,19 +129,22 @@ class Ruler : public Benchmark {
     if (request.limit > 0) count = std::min(count, request.limit);
 
     std::unique_ptr<RulerGenerator> generator;
-    std::int64_t size = 0;
+    if (find_ruler_task(request.task)->metric == RulerMetric::match_part) {
+      // A question is asked once, so data says how many samples there are.
+      generator = make_ruler_generator(request.task, setting);
+      count = std::min(count, generator->most_samples());
+    }
+    std::optional<std::int64_t> size;
     for (std::int64_t i = 0; i < count; ++i) {
       const std::string id = std::to_string(i);
       if (request.skip && request.skip(id)) continue;
-      if (!generator) {  // nothing is read or fitted for a task that is done
-        generator = make_ruler_generator(request.task, setting);
+      if (!size) {  // nothing is fitted for a task that is done
+        if (!generator) generator = make_ruler_generator(request.task, setting);
         size = fit_ruler_size(*generator, setting, answer_tokens, purpose + "/fit");
-        if (generator->most_samples() > 0) count = std::min(count, generator->most_samples());
-        if (i >= count) break;
       }
       Random random(static_cast<std::uint64_t>(options_.seed), purpose,
                     static_cast<std::uint64_t>(i));
-      if (!take(draw_fitting(*generator, setting, request, size, random, id))) return;
+      if (!take(draw_fitting(*generator, setting, request, *size, random, id))) return;
     }
   }
 
@@ -192,9 +197,19 @@ class Ruler : public Benchmark {
     const std::string length = std::to_string(request.context);
     const std::string plain = request.task + ".jsonl";
     const fs::path own = fs::path(request.task) / "validation.jsonl";
-    for (const fs::path& name :
-         {length / fs::path(plain), length / own, length / ("data" / own), fs::path(plain), own}) {
+    for (const fs::path& name : {length / fs::path(plain), length / own, length / ("data" / own)}) {
       if (const auto path = find_packed_file(directory, name.string())) return *path;
+    }
+    for (const fs::path& name : {fs::path(plain), own}) {
+      const auto path = find_packed_file(directory, name.string());
+      if (!path) continue;
+      if (contexts_.size() > 1) {
+        fail(
+            "{} does not say which of the contexts {} it is for; name its own with --context, or "
+            "give files by length ({}/{}).",
+            path->string(), options_.context, length, plain);
+      }
+      return *path;
     }
     fail("there is no {}/{} (or .gz), {}/{}/validation.jsonl or {} in {}.", length, plain, length,
          request.task, plain, directory.string());
