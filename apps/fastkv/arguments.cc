@@ -57,6 +57,10 @@ Arguments split_arguments(std::span<const std::string> arguments,
         throw Error(fmt::format("{} needs a value ({})", argument, info->value_name));
       value = arguments[++i];
     }
+    if (value.empty() && info->kind != OptionInfo::Kind::flag) {
+      throw Error(fmt::format("{} needs a value ({}), not an empty one; leave it out otherwise",
+                              dashed(name), info->value_name));
+    }
     const auto given = std::find_if(split.options.begin(), split.options.end(),
                                     [&](const auto& o) { return o.first == name; });
     if (given != split.options.end() && !info->repeatable) {

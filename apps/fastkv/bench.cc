@@ -32,9 +32,10 @@ struct BenchOptions {
     v.text("method", "LIST", method, "methods to compare, or all");
     v.text("context", "LIST", context, "prompt lengths in tokens");
     v.text("batch", "LIST", batch, "sequences that decode together");
-    v.integer("n", tokens, {.low = 2}, "new tokens a sequence");
-    v.integer("repeats", repeats, {.low = 1}, "timed runs; the table shows the median");
-    v.integer("warmup", warmup, {.low = 0}, "runs before them");
+    v.integer("n", tokens, {.low = 2, .high = 1 << 24}, "new tokens a sequence");
+    v.integer("repeats", repeats, {.low = 1, .high = 1 << 20},
+              "timed runs; the table shows the median");
+    v.integer("warmup", warmup, {.low = 0, .high = 1 << 20}, "runs before them");
     v.number("attention-ceiling", attention_ceiling, {0.0, 1e6},
              "TFLOP/s of the best attention known, for the floor; 0: measure ours");
     v.text("json", "FILE", json, "write every row and the setting as JSON");
@@ -382,8 +383,24 @@ int run(std::span<const std::string> arguments) {
   if (o.method == "all") {
     for (const MethodInfo& info : known) methods.push_back(choose(info, method_options));
   }
+  for (const auto& [name, value] : method_options) {
+    const bool used = std::any_of(methods.begin(), methods.end(),
+                                  [&](const MethodChoice& m) { return m.options.contains(name); });
+    if (!used)
+      throw Error(fmt::format("none of the methods {} has an option --{}", o.method, name));
+  }
   for (const MethodChoice& method : methods)
     engine.start(method);  // refuses bad choices before the work
+  const bool decodes = what == What::both || what == What::decode;
+  const std::int64_t longest =
+      *std::max_element(contexts.begin(), contexts.end()) + (decodes ? o.warmup + o.tokens + 2 : 0);
+  if (longest > engine.info().max_positions) {
+    throw Error(fmt::format(
+        "the longest prompt{} needs {} positions, but the model has {}; take a shorter --context, "
+        "or --max-positions {}",
+        decodes ? " with what is decoded behind it" : "", longest, engine.info().max_positions,
+        longest));
+  }
 
   Bench bench(o, engine, what);
   fmt::print(

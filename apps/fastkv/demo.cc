@@ -18,7 +18,7 @@ struct DemoOptions {
 
   void visit(OptionVisitor& v) {
     engine.visit(v);
-    v.integer("tokens", tokens, {.low = 256}, "length of the text, about");
+    v.integer("tokens", tokens, {.low = 256, .high = 1 << 24}, "length of the text, about");
     v.integer("facts", facts, {.low = 1, .high = 64},
               "facts hidden in the text; the question is about one");
     v.number("retain", retain, unit_rate,
@@ -129,6 +129,10 @@ int run(std::span<const std::string> arguments) {
   refuse_words(read_arguments(arguments, o, "demo"), "demo");
   use_bundled_model(o.engine);
   Engine engine(o.engine);
+  if (o.tokens > engine.info().max_positions) {
+    throw Error(fmt::format("--tokens {} is above the model's {} positions; take a shorter text",
+                            o.tokens, engine.info().max_positions));
+  }
   const Puzzle puzzle = make_puzzle(engine.text(), o);
   const std::vector<TokenId> ids = engine.text().encode(puzzle.prompt);
   fmt::print("{}\n{}; {} tokens, {} facts hidden; the answer is {}\n\n", engine.info().name,

@@ -79,6 +79,12 @@ int run(std::span<const std::string> arguments) {
     if (has(of_methods, option)) method_options[option] = value;
   }
   if (!o.eval.merge.empty()) {
+    for (const auto& [option, value] : split.options) {
+      if (option == "merge" || option == "out") continue;
+      throw Error(fmt::format(
+          "--{} has no meaning with --merge, which puts together what is there; leave it out",
+          option));
+    }
     std::vector<std::string> directories = o.eval.merge;
     directories.insert(directories.end(), split.words.begin(), split.words.end());
     return print(merge_results(name, directories, o.eval.out));

@@ -1,7 +1,9 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -57,6 +59,23 @@ int dispatch(const std::vector<std::string>& arguments) {
       fmt::format("there is no command '{}'; fastkv --help lists the commands", arguments[0]));
 }
 
+/// Threads that wait should spin for microseconds, not for the milliseconds that are GNU OpenMP's
+/// default: beside other programs a thread that is waited for gets no core while the others spin,
+/// and decoding becomes a hundred times slower. The library reads its environment as it is loaded,
+/// so the program starts itself anew with it; who sets one of the variables knows better.
+void spin_briefly(char** argv) {
+  if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
+  setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/1);
+  execv("/proc/self/exe", argv);  // returns where that is impossible, and all is as it was
+}
+
+/// Output that could not be written must not look like success.
+void check_output() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    throw Error("standard output cannot be written; check that the disk has room");
+  }
+}
+
 }  // namespace
 
 std::span<const Command> command_table() {
@@ -69,8 +88,11 @@ std::span<const Command> command_table() {
 }  // namespace fastkv::cli
 
 int main(int argc, char** argv) {
+  fastkv::cli::spin_briefly(argv);
   try {
-    return fastkv::cli::dispatch({argv + 1, argv + argc});
+    const int code = fastkv::cli::dispatch({argv + 1, argv + argc});
+    fastkv::cli::check_output();
+    return code;
   } catch (const fastkv::Error& error) {
     fmt::print(stderr, "fastkv: {}\n", error.what());
   } catch (const std::bad_alloc&) {

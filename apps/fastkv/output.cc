@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "fastkv/error.h"
 
@@ -117,6 +118,19 @@ std::string read_input(const std::string& path) {
   if (!in || std::filesystem::is_directory(path))
     throw Error(fmt::format("{} cannot be read; check the path", path));
   return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::vector<TokenId> ids_of(const nlohmann::json& json) {
+  const nlohmann::json& list = json.is_object() && json.contains("ids") ? json["ids"] : json;
+  const auto is_id = [](const nlohmann::json& id) {
+    return id.is_number_unsigned() && id.get<std::uint64_t>() <= INT32_MAX;
+  };
+  if (!list.is_array() || !std::all_of(list.begin(), list.end(), is_id)) {
+    throw Error(
+        "expected a JSON list of token ids, e.g. [1, 2, 3], or an object with such a list as "
+        "\"ids\"");
+  }
+  return list.get<std::vector<TokenId>>();
 }
 
 std::vector<OptionInfo> without_defaults(std::vector<OptionInfo> options) {

@@ -2,12 +2,14 @@
 
 #include <cstddef>
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "fastkv/draw.h"
 #include "fastkv/options.h"
+#include "fastkv/text.h"
 #include "fastkv/write_file.h"
 
 namespace fastkv::cli {
@@ -53,6 +55,8 @@ void check_picture(std::string_view option, const std::string& path);
 void write_picture(const std::string& path, const LineChart& chart);
 /// The whole file, or standard input for "-".
 std::string read_input(const std::string& path);
+/// The ids of a JSON list, or of an object that has one as "ids". Throws Error for anything else.
+std::vector<TokenId> ids_of(const nlohmann::json& json);
 
 std::vector<OptionInfo> without_defaults(std::vector<OptionInfo> options);
 

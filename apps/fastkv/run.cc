@@ -29,7 +29,7 @@ struct RunOptions {
   void visit(OptionVisitor& v) {
     engine.visit(v);
     v.text("method", "NAME", method, "how to compress; fastkv methods lists them");
-    v.text("prompt", "TEXT", prompt, "the prompt");
+    v.text("prompt", "TEXT", prompt, "the prompt, or a question behind --prompt-file's text");
     v.text("prompt-file", "FILE", prompt_file, "read the prompt from a file, - for standard input");
     v.text("prompt-ids", "FILE", prompt_ids, "read the prompt as a JSON list of token ids");
     v.flag("chat", chat, "put the prompt into the model's chat template; without a prompt: talk");
@@ -48,7 +48,7 @@ struct RunOptions {
 
 std::atomic<bool> interrupted = false;
 
-/// Ctrl-C ends the answer after the current token; a second one ends the program at once.
+/// From here on Ctrl-C ends the answer after the current token; a second one ends the program.
 void watch_interrupt() {
   struct sigaction action {};
   action.sa_handler = [](int) { interrupted = true; };
@@ -57,21 +57,17 @@ void watch_interrupt() {
 }
 
 std::vector<TokenId> read_ids(const std::string& path) {
-  const auto json = nlohmann::json::parse(read_input(path), nullptr, /*allow_exceptions=*/false);
-  const nlohmann::json& list = json.is_object() && json.contains("ids") ? json["ids"] : json;
-  const auto is_id = [](const nlohmann::json& id) {
-    return id.is_number_integer() && id.get<std::int64_t>() >= 0 &&
-           id.get<std::int64_t>() <= INT32_MAX;
-  };
-  if (!list.is_array() || !std::all_of(list.begin(), list.end(), is_id)) {
-    throw Error(fmt::format("{} must hold a JSON list of token ids, e.g. [1, 2, 3]", path));
+  try {
+    return ids_of(nlohmann::json::parse(read_input(path), nullptr, /*allow_exceptions=*/false));
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", path, error.what()));
   }
-  return list.get<std::vector<TokenId>>();
 }
 
 std::vector<TokenId> read_prompt(const RunOptions& o, const Engine& engine) {
   if (!o.prompt_ids.empty()) return read_ids(o.prompt_ids);
   std::string text = o.prompt_file.empty() ? o.prompt : read_input(o.prompt_file);
+  if (!o.prompt_file.empty() && !o.prompt.empty()) text += "\n" + o.prompt;
   if (text.empty()) throw Error("the prompt is empty; give some text");
   if (o.chat) {
     std::vector<ChatMessage> messages;
@@ -165,13 +161,19 @@ int run(std::span<const std::string> arguments) {
   MethodChoice method;
   refuse_words(read_arguments(arguments, o, "run", &method.options), "run");
   method.name = o.method;
-  const int prompts = !o.prompt.empty() + !o.prompt_file.empty() + !o.prompt_ids.empty();
-  const bool talk = prompts == 0 && o.chat;
-  if (prompts != 1 && !talk) {
+  const bool has_text = !o.prompt.empty() || !o.prompt_file.empty();
+  const bool talk = !has_text && o.prompt_ids.empty() && o.chat;
+  if (has_text == !o.prompt_ids.empty() && !talk) {
     throw Error(
-        "give one prompt: --prompt TEXT, --prompt-file FILE or --prompt-ids FILE (or --chat alone, "
-        "to talk)");
+        "give one prompt: --prompt TEXT, --prompt-file FILE or both, or --prompt-ids FILE (or "
+        "--chat alone, to talk)");
   }
+  if (!o.system.empty() && !o.chat)
+    throw Error("--system is a part of the chat template; it needs --chat");
+  if (o.no_bos && o.chat)
+    throw Error("--no-bos has no meaning with --chat, whose template writes the first token");
+  if (o.min_tokens > o.tokens)
+    throw Error(fmt::format("--min-tokens {} is above -n {}", o.min_tokens, o.tokens));
   if (!o.prompt_ids.empty() && o.chat)
     throw Error("--prompt-ids is a finished prompt; leave --chat out");
   if (talk && (o.json || !o.trace.empty()))
@@ -184,7 +186,6 @@ int run(std::span<const std::string> arguments) {
     return Engine(o.engine, bar.callback());
   }();
   Session session = engine.start(method, !o.trace.empty());
-  watch_interrupt();
   if (talk) return converse(o, engine, session);
 
   const std::vector<TokenId> ids = read_prompt(o, engine);
@@ -192,6 +193,7 @@ int run(std::span<const std::string> arguments) {
     ProgressBar bar("prefill");
     session.append(ids, bar.callback());
   }
+  watch_interrupt();  // before, it ends the program
   const Generation answer = session.generate(generate_options(o));
   if (!o.trace.empty()) write_file(o.trace, session.trace());
   if (o.json) {
@@ -202,7 +204,9 @@ int run(std::span<const std::string> arguments) {
     std::fflush(stdout);
     print_report(session.report());
   }
-  return 0;
+  if (answer.reason != FinishReason::cancelled) return 0;
+  fmt::print(stderr, "interrupted: the answer is not whole\n");
+  return 128 + SIGINT;
 }
 
 }  // namespace

@@ -66,15 +66,33 @@ void print_table(const ScoreReport& report) {
   fmt::print("\n{}", averages.text());
 }
 
+/// What is given and would change nothing is a mistake.
+void refuse_unused(const Arguments& given) {
+  static constexpr std::pair<std::string_view, std::string_view> owners[] = {
+      {"raw", "ruler"},
+      {"scorer", "infinitebench"},
+      {"jieba", "longbench"},
+      {"code-similarity", "longbench"}};
+  for (const auto& [name, owner] : owners) {
+    for (const auto& [option, value] : given.options) {
+      if (option != name || given.words.front() == owner) continue;
+      throw Error(fmt::format("--{} is an option of {}, not of {}; leave it out", name, owner,
+                              given.words.front()));
+    }
+  }
+}
+
 int run(std::span<const std::string> arguments) {
   ScoreArguments o;
-  const std::vector<std::string> words = read_arguments(arguments, o, "score").words;
+  const Arguments given = read_arguments(arguments, o, "score");
+  const std::vector<std::string>& words = given.words;
   if (words.size() < 2) {
     throw Error(
         fmt::format("score needs a benchmark ({}) and a file of answers; fastkv score "
                     "--help shows how",
                     fmt::join(score_benchmarks(), ", ")));
   }
+  refuse_unused(given);
   if (!o.json.empty()) check_writable(o.json);
   const ScoreReport report =
       score_files(words[0], std::span<const std::string>(words).subspan(1), o.score);

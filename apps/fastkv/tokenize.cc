@@ -30,13 +30,19 @@ struct TokenizeOptions {
 /// One row of input, in either direction. Throws Error for a row without a usable field.
 Json convert(const Json& row, const Text& text, const TokenizeOptions& o) {
   if (o.decode) {
-    const Json& ids = row.is_array() ? row : row.value("ids", Json());
-    if (!ids.is_array()) throw Error("expected a list of ids, or an object with \"ids\"");
-    return {{"text", text.decode(ids.get<std::vector<TokenId>>(), /*skip_special=*/false)}};
+    return {{"text", text.decode(ids_of(row), /*skip_special=*/false)}};
   }
+  if (!row.is_object()) throw Error("expected an object with \"text\" or \"messages\"");
   if (row.contains("messages")) {
     std::vector<ChatMessage> messages;
-    for (const Json& m : row["messages"]) messages.push_back({m.at("role"), m.at("content")});
+    for (const Json& m : row["messages"]) {
+      const auto is_text = [&](const char* key) {
+        return m.is_object() && m.contains(key) && m[key].is_string();
+      };
+      if (!is_text("role") || !is_text("content"))
+        throw Error("each of \"messages\" needs the texts \"role\" and \"content\"");
+      messages.push_back({m["role"], m["content"]});
+    }
     const std::string rendered =
         text.render_chat(messages, row.value("add_generation_prompt", true));
     return {{"ids", text.encode(rendered, !o.no_bos)}, {"text", rendered}};

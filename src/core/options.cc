@@ -13,12 +13,15 @@ namespace {
 
 using Kind = OptionInfo::Kind;
 
+std::string dashed(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
+
 template <class T>
 std::string describe(const Range<T>& range) {
   const bool has_low = range.low != std::numeric_limits<T>::lowest();
   const bool has_high = range.high != std::numeric_limits<T>::max();
   if (has_low && has_high)
-    return fmt::format("{}{}, {}]", range.above ? '(' : '[', range.low, range.high);
+    return fmt::format("{} {} and at most {}", range.above ? "above" : "at least", range.low,
+                       range.high);
   if (has_low) return fmt::format("{} {}", range.above ? "above" : "at least", range.low);
   return "any";
 }
@@ -26,14 +29,14 @@ std::string describe(const Range<T>& range) {
 template <class T>
 void check_range(const std::string& name, T value, const Range<T>& range, const std::string& text) {
   const bool inside = value <= range.high && (range.above ? value > range.low : value >= range.low);
-  if (!inside) fail("--{} must be {}, not {}", name, describe(range), text);
+  if (!inside) fail("{} must be {}, not {}", dashed(name), describe(range), text);
 }
 
 std::int64_t parse_integer(const std::string& name, const std::string& text) {
   errno = 0;
   char* end = nullptr;
   const long long value = std::strtoll(text.c_str(), &end, 10);
-  if (text.empty() || *end || errno) fail("--{} needs a whole number, not '{}'", name, text);
+  if (text.empty() || *end || errno) fail("{} needs a whole number, not '{}'", dashed(name), text);
   return value;
 }
 
@@ -41,7 +44,7 @@ double parse_number(const std::string& name, const std::string& text) {
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   if (text.empty() || *end || !std::isfinite(value))
-    fail("--{} needs a number, not '{}'", name, text);
+    fail("{} needs a number, not '{}'", dashed(name), text);
   return value;
 }
 

@@ -27,8 +27,8 @@ void check_ids(std::span<const TokenId> ids, std::int64_t position, const ModelC
   const std::int64_t total = position + static_cast<std::int64_t>(ids.size());
   if (total > config.max_positions) {
     fail(
-        "the prompt has {} tokens, but the model was made for {}; shorten it, or accept it with "
-        "--max-positions {}",
+        "the prompt has {} tokens, but the model was made for {}; shorten it, or accept it (and "
+        "what is generated behind it) with --max-positions {} or more",
         total, config.max_positions, total);
   }
 }

@@ -21,9 +21,16 @@ constexpr const char* task_names[] = {"niah_single_2", "niah_multikey_1", "niah_
 
 std::vector<std::vector<TokenId>> make_prompts(const Engine& engine, const CalibrationOptions& o) {
   std::vector<std::vector<TokenId>> prompts;
-  for (const std::string& file : o.prompt_files)
-    prompts.push_back(engine.text().encode(read_text_file(file)));
+  for (const std::string& file : o.prompt_files) {
+    const std::string text = read_text_file(file);
+    if (text.empty()) fail("{} is empty; give a prompt of which tokens can be left out", file);
+    prompts.push_back(engine.text().encode(text));
+  }
   if (!prompts.empty()) return prompts;
+  if (o.context > engine.info().max_positions) {
+    fail("--context {} is above the model's {} positions; take shorter prompts", o.context,
+         engine.info().max_positions);
+  }
   // Not the seed that evaluations have: a layer is not chosen on the samples it is judged by.
   const auto benchmark =
       make_benchmark("ruler", {{"seed", "20250"}, {"context", std::to_string(o.context)}});
@@ -130,6 +137,13 @@ Calibration calibrate(Engine& engine, const EngineOptions& loaded,
     const Value mean = mean_of(distances[layer]);
     result.layers.push_back({static_cast<std::int64_t>(layer), mean.value, mean.error.value_or(0.0),
                              same[layer] / static_cast<double>(prompts.size())});
+  }
+  const bool disturbed = std::any_of(result.layers.begin(), result.layers.end(),
+                                     [](const LayerDistance& layer) { return layer.distance > 0; });
+  if (!disturbed) {
+    fail(
+        "nothing was left out of these prompts, so no layer is better than another; give longer "
+        "prompts, or a smaller --share");
   }
   result.chosen = std::min_element(result.layers.begin(), result.layers.end(),
                                    [](const LayerDistance& a, const LayerDistance& b) {

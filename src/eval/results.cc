@@ -234,6 +234,10 @@ ResultWriter::ResultWriter(const fs::path& path, const RunSetting& setting, Resu
   }
   try {
     if (!is_new) found = read_results(path);
+    if (found.results.empty() && found.whole_bytes > 0) {  // of a run that failed at once
+      found = {};
+      if (::ftruncate(file_, 0) != 0) fail("{} cannot be written; check the disk", path_);
+    }
     if (found.whole_bytes > 0) {
       const std::string other = difference(found.setting, setting);
       if (!other.empty()) {

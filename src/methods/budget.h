@@ -39,6 +39,15 @@ struct Budget {
     }
   }
   /// Refuses `option` where it was given and the mode is `in_constant`.
+  /// What fastkv calibrate wrote has a layer and a share.
+  void refuse_calibration(std::string_view layer_option) const {
+    if (constant()) {
+      fail(
+          "--calibration sets a share of the tokens, which has no meaning with --mode constant; "
+          "name its layer by --{}",
+          layer_option);
+    }
+  }
   void refuse_with_mode(const OptionValues& given, std::string_view option,
                         bool in_constant) const {
     if (constant() == in_constant && given.contains(option)) {

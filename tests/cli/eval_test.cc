@@ -266,7 +266,7 @@ TEST_F(Eval, RefusesBadInputBeforeTheModelLoads) {
   expect_refused(quick + "--shard 1", "--shard");
   expect_refused(quick + "--depths 50", "no option --depths");
   expect_refused(quick + "--model /nowhere", "/nowhere");
-  expect_refused(quick + "--retain 2", "(0, 1]");
+  expect_refused(quick + "--retain 2", "above 0 and at most 1");
   expect_refused("eval ruler --out /proc/nowhere", "/proc/nowhere");
   expect_refused("eval ruler --out " + file("a_file", "") + "/out", "a_file");
   EXPECT_FALSE(fs::exists(directory_ / "out" / "ruler.md"));

@@ -37,14 +37,16 @@ class Score : public test::ProgramTest {
 
 TEST_F(Score, LongBenchTableAndJson) {
   const std::string qasper = file("qasper.jsonl", qasper_);
-  const std::string lcc = file("lcc_e.jsonl", R"({"pred": "x = 1\n#", "answers": "x = 1"})");
+  const std::string lcc = file("lcc.jsonl", R"({"pred": "x = 1\n#", "answers": "x = 1"})");
+  // A data set of LongBench-E, with a score of its own and in no mean of LongBench's.
+  const std::string even = file("lcc_e.jsonl", R"({"pred": "none", "answers": "x = 1"})");
   const std::string out = (directory_ / "scores.json").string();
-  const Result r = fastkv("score longbench " + lcc + " " + qasper + " --json " + out);
+  const Result r = fastkv("score longbench " + even + " " + lcc + " " + qasper + " --json " + out);
   EXPECT_EQ(r.code, 0) << r.out;
   EXPECT_NE(r.out.find("mean of the English and code data sets  2 of 16"), std::string::npos)
       << r.out;
   const json report = json::parse(std::ifstream(out));
-  ASSERT_EQ(report["datasets"].size(), 2U);
+  ASSERT_EQ(report["datasets"].size(), 3U);
   const json& first = report["datasets"][0];
   ASSERT_EQ(first["dataset"], "qasper") << "LongBench's order, not that of the files";
   EXPECT_EQ(first["score"], 60.0);
@@ -52,6 +54,7 @@ TEST_F(Score, LongBenchTableAndJson) {
   EXPECT_TRUE(first["by_length"]["4-8k"].is_null());
   EXPECT_EQ(first["by_length"]["8k+"], 40.0);
   EXPECT_EQ(report["datasets"][1]["dataset"], "lcc");
+  EXPECT_EQ(report["datasets"][2]["dataset"], "lcc_e");
   EXPECT_EQ(report["averages"].back()["score"], 80.0);
 }
 
