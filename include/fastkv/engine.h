@@ -110,6 +110,7 @@ struct GenerateOptions {
   Sampling sampling;
   std::vector<std::string> stop;  // text that ends the answer and is not part of it
   bool ignore_eos = false;
+  std::vector<TokenId> end_ids;  // tokens that end the answer; empty: those of the model
   /// Called with each piece of text that is certain: whole characters, never part of a stop text.
   std::function<void(std::string_view)> on_text;
   /// Ends the generation after the current token when it becomes true.

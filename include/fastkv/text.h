@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,8 @@ class Text {
   std::vector<TokenId> encode(std::string_view text, bool bos = true) const;
   std::string decode(std::span<const TokenId> ids, bool skip_special = true) const;
   std::int64_t vocab_size() const;
+  /// The tokenizer's own end token, where it names one; a model may end its answers by others.
+  std::optional<TokenId> end_token() const;
 
   bool has_chat_template() const;
   /// The text that the model's chat template makes of the messages. Throws Error where there is no

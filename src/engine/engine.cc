@@ -132,7 +132,8 @@ std::vector<std::string> list_presets() {
 const Text& Engine::text() const {
   if (!state_->text) {
     fail(
-        "{} has no tokenizer (tokenizer.json or tokenizer.model); fastkv run takes a prompt as ids, "
+        "{} has no tokenizer (tokenizer.json or tokenizer.model); fastkv run takes a prompt as "
+        "ids, "
         "with --prompt-ids",
         info().name);
   }

@@ -266,15 +266,21 @@ Generation Session::generate(const GenerateOptions& options) {
                   options.on_text);
   Generation result;
   auto start = Clock::now();
+  for (const TokenId id : options.end_ids) {
+    if (id < 0 || id >= config.vocab_size)
+      fail("the end token {} is outside the vocabulary of {} tokens", id, config.vocab_size);
+  }
+  const std::span<const TokenId> ends =
+      options.end_ids.empty() ? std::span<const TokenId>(config.eos_ids) : options.end_ids;
   const auto is_end = [&](TokenId token) {
-    return std::find(config.eos_ids.begin(), config.eos_ids.end(), token) != config.eos_ids.end();
+    return std::find(ends.begin(), ends.end(), token) != ends.end();
   };
   // What the device cannot draw: the first token, one that looks back, one that must not end.
   const auto draw_here = [&](bool may_end) {
     if (sampler.greedy() && s.next && (may_end || !is_end(*s.next))) return *s.next;
     std::vector<float> values = logits();
     if (!may_end) {
-      for (const TokenId id : config.eos_ids)
+      for (const TokenId id : ends)
         values[static_cast<std::size_t>(id)] = -std::numeric_limits<float>::infinity();
     }
     return sampler.draw(std::move(values), s.history);

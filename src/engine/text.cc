@@ -30,6 +30,8 @@ std::string Text::decode(std::span<const TokenId> ids, bool skip_special) const 
 
 std::int64_t Text::vocab_size() const { return state_->tokenizer.vocab_size(); }
 
+std::optional<TokenId> Text::end_token() const { return state_->tokenizer.eos_id(); }
+
 bool Text::has_chat_template() const { return state_->chat_template.has_value(); }
 
 std::string Text::render_chat(std::span<const ChatMessage> messages,

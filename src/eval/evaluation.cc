@@ -11,6 +11,7 @@
 #include "eval/identity.h"
 #include "eval/pictures.h"
 #include "eval/prompt.h"
+#include "eval/reference.h"
 #include "eval/results.h"
 #include "eval/summary.h"
 #include "eval/sweep.h"
@@ -147,6 +148,7 @@ struct Evaluation::State {
   EvalOptions options;
   OptionValues method_values;
   Protocol protocol = Protocol::query_aware;
+  ReferenceRules reference;  // of that protocol alone
   Shard shard;
   std::unique_ptr<Benchmark> benchmark;
   std::unique_ptr<Text> text;
@@ -253,16 +255,19 @@ std::int64_t Evaluation::State::answer_tokens(const Sample& sample) const {
 PromptLimits Evaluation::State::limits(const Sample& sample, const Configuration& c,
                                        const ModelInfo& info) const {
   PromptLimits limits{options.max_length, info.max_positions - answer_tokens(sample)};
-  const std::int64_t most = find_method(c.choice.name).reference_prompt;
-  if (protocol == Protocol::reference && most > 0)
-    limits.text = limits.text > 0 ? std::min(limits.text, most) : most;
+  if (protocol != Protocol::reference) return limits;
+  std::int64_t most = find_method(c.choice.name).reference_prompt;
+  if (most == 0) most = reference.prompt_tokens;
+  if (most > 0) limits.text = limits.text > 0 ? std::min(limits.text, most) : most;
   return limits;
 }
 
 SampleResult Evaluation::State::answer(Engine& engine, const Configuration& c, const Sample& sample,
                                        std::int64_t context) const {
   const ModelInfo& info = engine.info();
-  const Prompt prompt = make_prompt(sample, *text, protocol, limits(sample, c, info));
+  Sample shown = sample;
+  shown.chat = shown.chat && !(reference.plain_needle && name == "needle");
+  const Prompt prompt = make_prompt(shown, *text, protocol, limits(sample, c, info));
   const auto start = Clock::now();
   Session session = engine.start(c.choice);
   session.append(prompt.ids);
@@ -270,7 +275,14 @@ SampleResult Evaluation::State::answer(Engine& engine, const Configuration& c, c
   GenerateOptions generate;
   generate.max_tokens = answer_tokens(sample);
   if (protocol == Protocol::reference) generate.min_tokens = 1;
-  generate.stop = sample.stop;
+  if (!reference.end_ids.empty()) {
+    generate.end_ids = reference.end_ids;
+    // A stop text is one token there, which other tokens that have it in them are not.
+    for (const std::string& stop : sample.stop)
+      generate.end_ids.push_back(text->encode(stop, /*bos=*/false).back());
+  } else {
+    generate.stop = sample.stop;
+  }
   const Generation answer = session.generate(generate);
 
   const Report& report = session.report();
@@ -336,6 +348,7 @@ Evaluation::Evaluation(const std::string& benchmark, const EvalOptions& options,
   make_directory(options.out);
   s.text = std::make_unique<Text>(engine.model);
   s.codec = make_codec(*s.text);
+  if (s.protocol == Protocol::reference) s.reference = reference_rules(engine.model, *s.text);
 
   RunSetting& r = s.setting;
   r.benchmark = benchmark;

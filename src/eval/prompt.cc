@@ -98,8 +98,8 @@ std::string describe(Protocol protocol) {
              "greedy";
     case Protocol::reference:
       return "reference: as FastKV's scripts; a BOS before that of the chat template, prompts cut "
-             "to 7950 tokens where they do that, selection by query head where there is a choice; "
-             "greedy";
+             "to the length that they give a model or method, selection by query head where there "
+             "is a choice; greedy";
   }
   return "";
 }

@@ -234,14 +234,14 @@ ResultWriter::ResultWriter(const fs::path& path, const RunSetting& setting, Resu
   }
   try {
     if (!is_new) found = read_results(path);
-    if (found.results.empty() && found.whole_bytes > 0) {  // of a run that failed at once
-      found = {};
-      if (::ftruncate(file_, 0) != 0) fail("{} cannot be written; check the disk", path_);
-    }
     if (found.whole_bytes > 0) {
       const std::string other = difference(found.setting, setting);
-      if (!other.empty()) {
+      if (!other.empty() && !found.results.empty()) {
         fail("{} has results of {}; choose another --out, or move the file away", path_, other);
+      }
+      if (!other.empty()) {  // of a run that failed before its first answer
+        if (::ftruncate(file_, 0) != 0) fail("{} cannot be written; check the disk", path_);
+        found = {};
       }
     }
     if (!found.notes.empty() && ::ftruncate(file_, static_cast<off_t>(found.whole_bytes)) != 0) {

@@ -477,6 +477,27 @@ TEST(Session, IdsBeyondTheTokenizerHaveNoText) {
   EXPECT_GE(*std::max_element(answer.ids.begin(), answer.ids.end()), engine.text().vocab_size());
 }
 
+TEST(Session, EndTokensCanBeGiven) {
+  Engine engine = make_engine();
+  const auto ids = random_ids(40, 33);
+  Session session = engine.start({"full", {}});
+  session.append(ids);
+  GenerateOptions generate;
+  generate.max_tokens = 12;
+  generate.ignore_eos = true;
+  const std::vector<TokenId> free = session.generate(generate).ids;
+  generate.ignore_eos = false;
+  generate.end_ids = {free.at(5)};
+  const auto first = std::find(free.begin(), free.end(), free[5]);
+  Session again = engine.start({"full", {}});
+  again.append(ids);
+  const Generation ended = again.generate(generate);
+  EXPECT_EQ(ended.reason, FinishReason::end_token);
+  EXPECT_EQ(ended.ids, std::vector<TokenId>(free.begin(), first + 1));
+  generate.end_ids = {512};
+  EXPECT_THROW(again.generate(generate), Error);
+}
+
 TEST(Session, TheLastTokensGoOnBeforeTheFirst) {
   Engine engine = make_engine();
   const auto ids = random_ids(30, 31);

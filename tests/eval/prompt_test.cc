@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "eval/reference.h"
+
 namespace fastkv {
 namespace {
 
@@ -82,6 +84,18 @@ TEST(Prompt, ReferenceHasTwoBosInChatsAndOneElsewhere) {
   EXPECT_EQ(bos_count(make_prompt(s, bundled_text(), Protocol::reference, roomy)), 2U);
   s.chat = false;
   EXPECT_EQ(bos_count(make_prompt(s, bundled_text(), Protocol::reference, roomy)), 1U);
+}
+
+TEST(Prompt, ReferenceRulesFollowTheModelsPath) {
+  const auto rules = [](const char* path) { return reference_rules(path, bundled_text()); };
+  EXPECT_EQ(rules("models/needle").prompt_tokens, 0);
+  EXPECT_EQ(rules("Llama-2-7b-hf").prompt_tokens, 3950);
+  EXPECT_EQ(rules("x/Meta-Llama-3-8B-Instruct").prompt_tokens, 7950);
+  EXPECT_EQ(rules("x/Meta-Llama-3.1-8B-Instruct").prompt_tokens, 127500);
+  EXPECT_EQ(rules("Ministral-8B-Instruct-2410").prompt_tokens, 127500);
+  EXPECT_TRUE(rules("x/Meta-Llama-3.1-8B-Instruct").plain_needle);
+  EXPECT_FALSE(rules("Mistral-Nemo-Instruct-2407").plain_needle);
+  EXPECT_EQ(rules("x").end_ids, bundled_text().encode("<|eot_id|>", /*bos=*/false));
 }
 
 Sample long_sample() {

@@ -121,10 +121,18 @@ TEST_F(Results, SurviveACutAtEveryByte) {
 }
 
 TEST_F(Results, OfAnotherSettingAreRefused) {
+  RunSetting failed = setting();
+  failed.protocol = "query-agnostic";
+  {  // A run that failed before its first answer is in nobody's way.
+    ResultFile found;
+    ResultWriter writer(path_, failed, found);
+  }
   {
     ResultFile found;
     ResultWriter writer(path_, setting(), found);
+    writer.add(result("fastkv", R"({"retain":0.1})", "vt", 4096, 3, 0.5));
   }
+  EXPECT_EQ(read_results(path_).setting.json(), setting().json());
   const auto refused = [&](auto change, const std::string& words) {
     RunSetting other = setting();
     change(other);

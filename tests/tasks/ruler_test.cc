@@ -480,6 +480,34 @@ TEST(RulerReference, SamplesMadeHereFromItsData) {
   }
 }
 
+/// Lines of noise in the worked example before the prompt itself.
+std::size_t example_noise(const Sample& sample) {
+  const std::size_t end = sample.context.rfind("Memorize and track");
+  std::size_t lines = 0;
+  const std::string line = "The grass is green.";
+  for (auto at = sample.context.find(line); at < end; at = sample.context.find(line, at + 1))
+    ++lines;
+  return lines;
+}
+
+TEST(RulerReference, TheWorkedExampleOfVariablesHasItsLength) {
+  FASTKV_NEEDS_DATA("ruler/samples_llama3_4096.jsonl.gz");
+  FASTKV_NEEDS_DATA(test::llama3_file);
+  const test::TemporaryDir dir;
+  write_by_task(dir, "samples_llama3_4096.jsonl.gz");
+  SampleRequest request;
+  request.task = "vt";
+  request.context = 4096;
+  const auto theirs =
+      collect(*make_benchmark("ruler", {{"ruler-files", dir.path().string()}}), request);
+  const auto ours =
+      collect(*make_benchmark("ruler", {{"samples", "3"}}), request, test::llama3_codec());
+  ASSERT_FALSE(theirs.samples.empty());
+  for (const auto* all : {&theirs, &ours}) {
+    for (const Sample& sample : all->samples) EXPECT_EQ(example_noise(sample), 16U);
+  }
+}
+
 TEST(RulerReference, OlderRecords) {
   FASTKV_NEEDS_DATA("ruler/fastkv_niah_multikey_3_4096.jsonl.gz");
   const test::TemporaryDir dir;
