@@ -133,8 +133,7 @@ const Text& Engine::text() const {
   if (!state_->text) {
     fail(
         "{} has no tokenizer (tokenizer.json or tokenizer.model); fastkv run takes a prompt as "
-        "ids, "
-        "with --prompt-ids",
+        "ids, with --prompt-ids",
         info().name);
   }
   return *state_->text;
