@@ -358,6 +358,7 @@ int run(std::span<const std::string> arguments) {
   refuse_unused(what, given);
   const std::vector<std::int64_t> contexts = split_numbers(o.context, "context");
   const std::vector<std::int64_t> batches = split_numbers(o.batch, "batch");
+  check_distinct({{"json", o.json}, {"csv", o.csv}, {"plot", o.plot}});
   for (const std::string& file : {o.json, o.csv}) {
     if (!file.empty()) check_writable(file);
   }
@@ -417,14 +418,19 @@ int run(std::span<const std::string> arguments) {
         print_profile(engine, bench.ceilings(), method, context, o.warmup, records);
     }
   } else {
-    for (const std::int64_t context : contexts) {
-      for (const std::int64_t batch : batches) {
-        for (const MethodChoice& method : methods) {
-          ProgressBar bar(fmt::format("{} tokens, batch {}, {}", context, batch, method.name));
-          rows.push_back(bench.measure(method, context, batch));
-          records.push_back(to_json(rows.back()));
+    try {
+      for (const std::int64_t context : contexts) {
+        for (const std::int64_t batch : batches) {
+          for (const MethodChoice& method : methods) {
+            ProgressBar bar(fmt::format("{} tokens, batch {}, {}", context, batch, method.name));
+            rows.push_back(bench.measure(method, context, batch));
+            records.push_back(to_json(rows.back()));
+          }
         }
       }
+    } catch (...) {  // memory may run out late; what was measured is shown, files are not written
+      if (!rows.empty()) fmt::print("{}", to_table(rows, what).text());
+      throw;
     }
     fmt::print("{}", to_table(rows, what).text());
   }

@@ -41,6 +41,7 @@ LineChart chart_of(const Calibration& c) {
 int run(std::span<const std::string> arguments) {
   CalibrateArguments o;
   refuse_words(read_arguments(arguments, o, "calibrate"), "calibrate");
+  check_distinct({{"json", o.json}, {"picture", o.picture}});
   if (!o.json.empty()) check_writable(o.json);
   if (!o.picture.empty()) check_picture("picture", o.picture);
   use_bundled_model(o.engine);

@@ -108,6 +108,16 @@ void check_picture(std::string_view option, const std::string& path) {
   check_writable(path);
 }
 
+void check_distinct(std::initializer_list<std::pair<std::string_view, const std::string&>> files) {
+  for (const auto* a = files.begin(); a != files.end(); ++a) {
+    for (const auto* b = a + 1; b != files.end(); ++b) {
+      if (a->second.empty() || a->second != b->second) continue;
+      throw Error(fmt::format("--{} and --{} both name {}; give each its own file", a->first,
+                              b->first, a->second));
+    }
+  }
+}
+
 void write_picture(const std::string& path, const LineChart& chart) {
   write_file(path, path.ends_with(".svg") ? draw_svg(chart) : draw_png(chart));
 }

@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <functional>
+#include <initializer_list>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fastkv/draw.h"
@@ -52,6 +54,8 @@ std::string mebibytes(std::size_t bytes);
 void check_writable(const std::string& path);
 /// check_writable() for a picture that `option` names; its name says of which kind it is.
 void check_picture(std::string_view option, const std::string& path);
+/// Throws Error where two of these options name the same file, of which one would be lost.
+void check_distinct(std::initializer_list<std::pair<std::string_view, const std::string&>> files);
 void write_picture(const std::string& path, const LineChart& chart);
 /// The whole file, or standard input for "-".
 std::string read_input(const std::string& path);

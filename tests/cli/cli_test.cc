@@ -240,6 +240,7 @@ TEST_F(Cli, RefusesBadCommandLines) {
   expect_refused("tokenize --decode <" + file("far.json", "[4294967297]"), "list of token ids");
   expect_refused("bench kernels --plot " + (directory_ / "k.svg").string(), "has no --plot");
   expect_refused("bench kernels --repeats 3", "has no --repeats");
+  expect_refused("bench --json a --csv a", "both name a");
   expect_refused("bench prefill -n 3", "has no -n");
   expect_refused("bench decode --repeats 3", "has no --repeats");
 }
