@@ -155,8 +155,8 @@ struct Evaluation::State {
   Codec codec;
   RunSetting setting;
   std::vector<Portion> portions;
-  std::vector<std::string> issues;
-  std::set<std::string> done;  // keys of results
+  std::vector<std::pair<std::string, std::string>> issues;  // task, what is wrong with a row
+  std::set<std::string> done;                               // keys of results
   std::vector<std::string> notes;
   std::unique_ptr<ResultWriter> writer;
 
@@ -188,7 +188,7 @@ void Evaluation::State::plan(const std::string& task, std::int64_t context) {
     return true;
   };
   benchmark->samples(request, codec, take, found);
-  for (const Issue& issue : found) issues.push_back(to_string(issue));
+  for (const Issue& issue : found) issues.emplace_back(task, to_string(issue));
   if (ordinal == 0) notes.push_back(fmt::format("{} has no samples", task));
   portions.push_back(std::move(portion));
 }
@@ -202,11 +202,17 @@ void Evaluation::State::open_results() {
                               : fmt::format("{}.{}-of-{}.jsonl", name, shard.index, shard.count);
   ResultFile found;
   writer = std::make_unique<ResultWriter>(out / own, setting, found);
-  for (const std::string& issue : issues) {
-    const auto known = std::find(found.issues.begin(), found.issues.end(), issue);
-    if (known != found.issues.end()) continue;
-    writer->add_issue(issue);
+  for (const auto& [task, issue] : issues) {
+    if (std::find(found.issues.begin(), found.issues.end(), issue) != found.issues.end()) continue;
+    writer->add_issue(task, issue);
     found.issues.push_back(issue);
+  }
+  for (const auto& [issue, task] : found.task_of_issue) {
+    const bool planned = std::any_of(portions.begin(), portions.end(),
+                                     [&](const Portion& p) { return p.task == task; });
+    const bool still = std::any_of(issues.begin(), issues.end(),
+                                   [&](const auto& now) { return now.second == issue; });
+    if (planned && !still) writer->clear_issue(issue);
   }
   std::vector<ResultFile> all = {std::move(found)};
   for (const fs::path& path : find_result_files(out, name)) {

@@ -195,6 +195,12 @@ ResultFile read_results(const fs::path& path) {
       file.setting = parse_setting(json, where);
     } else if (json.contains("issue")) {
       file.issues.push_back(get_string(json, "issue", where));
+      if (const auto task = find_string(json, "task", where))
+        file.task_of_issue[file.issues.back()] = *task;
+    } else if (json.contains("mended")) {
+      const std::string issue = get_string(json, "mended", where);
+      std::erase(file.issues, issue);
+      file.task_of_issue.erase(issue);
     } else {
       file.results.push_back(parse_result(json, where));
     }
@@ -268,6 +274,10 @@ void ResultWriter::append(const std::string& line) {
 
 void ResultWriter::add(const SampleResult& result) { append(result.json()); }
 
-void ResultWriter::add_issue(const std::string& issue) { append(dump({{"issue", issue}})); }
+void ResultWriter::add_issue(const std::string& task, const std::string& issue) {
+  append(dump({{"issue", issue}, {"task", task}}));
+}
+
+void ResultWriter::clear_issue(const std::string& issue) { append(dump({{"mended", issue}})); }
 
 }  // namespace fastkv

@@ -68,6 +68,7 @@ struct ResultFile {
   std::vector<std::string> issues;  // rows of the data that could not be used
   std::vector<std::string> notes;
   std::uintmax_t whole_bytes = 0;  // up to the end of the last whole line
+  std::map<std::string, std::string> task_of_issue = {};
 };
 /// Throws Error for a line that is not as it should be, with file and line. A last line without an
 /// end is left out, with a note: the program was killed while it wrote.
@@ -89,7 +90,9 @@ class ResultWriter {
 
   /// The whole line at once, so that a killed program leaves whole lines.
   void add(const SampleResult& result);
-  void add_issue(const std::string& issue);
+  void add_issue(const std::string& task, const std::string& issue);
+  /// The row was mended since.
+  void clear_issue(const std::string& issue);
 
  private:
   void append(const std::string& line);

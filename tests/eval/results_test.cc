@@ -79,7 +79,9 @@ TEST_F(Results, AreReadAsTheyWereWritten) {
     ResultFile found;
     ResultWriter writer(path_, setting(), found);
     writer.add(written);
-    writer.add_issue("data.jsonl:3: no");
+    writer.add_issue("vt", "data.jsonl:2: mended since");
+    writer.add_issue("vt", "data.jsonl:3: no");
+    writer.clear_issue("data.jsonl:2: mended since");
   }
   const ResultFile read = read_results(path_);
   EXPECT_EQ(read.setting.json(), setting().json());
@@ -87,6 +89,8 @@ TEST_F(Results, AreReadAsTheyWereWritten) {
   EXPECT_EQ(read.results[0].json(), written.json());
   EXPECT_EQ(read.results[0].score, 1.0 / 3.0);
   EXPECT_EQ(read.issues, std::vector<std::string>{"data.jsonl:3: no"});
+  EXPECT_EQ(read.task_of_issue.at("data.jsonl:3: no"), "vt");
+  EXPECT_EQ(read.task_of_issue.size(), 1U);
   EXPECT_TRUE(read.notes.empty());
   EXPECT_EQ(find_result_files(directory_, "ruler"), std::vector<fs::path>{path_});
   std::ofstream(directory_ / "ruler.2-of-3.jsonl");
