@@ -117,8 +117,8 @@ TEST(Methods, PyramidInferMeetsABudgetOnAverage) {
 
 TEST(Methods, RefusesWhatMakesNoSense) {
   expect_refused("full", {{"retain", "0.1"}}, "no option --retain");
-  expect_refused("snapkv", {{"retain", "0"}}, "(0, 1]");
-  expect_refused("snapkv", {{"retain", "1.5"}}, "(0, 1]");
+  expect_refused("snapkv", {{"retain", "0"}}, "above 0 and at most 1");
+  expect_refused("snapkv", {{"retain", "1.5"}}, "above 0 and at most 1");
   expect_refused("snapkv", {{"retain", "many"}}, "needs a number");
   expect_refused("snapkv", {{"window", "2.5"}}, "whole number");
   expect_refused("snapkv", {{"mode", "sometimes"}}, "one of");
@@ -128,7 +128,7 @@ TEST(Methods, RefusesWhatMakesNoSense) {
   expect_refused("snapkv", {{"mode", "constant"}, {"retain", "0.1"}}, "--retain has no meaning");
   expect_refused("snapkv", {{"mode", "constant"}, {"capacity", "8"}}, "above the window");
   expect_refused("fastkv", {{"tsp-layer", "12"}}, "outside the model");
-  expect_refused("fastkv", {{"tsp-rate", "0"}}, "(0, 1]");
+  expect_refused("fastkv", {{"tsp-rate", "0"}}, "above 0 and at most 1");
   expect_refused("fastkv", {{"tsp-len", "100"}}, "--tsp-len has no meaning");
   expect_refused("fastkv", {{"mode", "constant"}, {"tsp-len", "8"}}, "above the window");
   expect_refused("gemfilter", {{"filter-layer", "-1"}}, "at least 0");
