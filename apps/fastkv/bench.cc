@@ -335,8 +335,8 @@ void refuse_unused(What what, const Arguments& given) {
   for (const Unused& u : unused) {
     for (const auto& [name, value] : given.options) {
       if (u.what != what || name != u.name) continue;
-      throw Error(fmt::format("bench {} has no {}{}: it {}", given.words.front(),
-                              name.size() == 1 ? "-" : "--", name, u.reason));
+      throw Error(
+          fmt::format("bench {} has no {}: it {}", given.words.front(), dashed(name), u.reason));
     }
   }
 }

@@ -134,7 +134,7 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, Options options)
 std::string StreamDecoder::add(std::int32_t id) {
   // A model's vocabulary may be padded beyond the tokenizer's.
   if (id < 0 || static_cast<std::size_t>(id) >= parts_->vocabulary.size()) return {};
-  const Vocabulary::Token& token = token_at(parts_->vocabulary, id);
+  const Vocabulary::Token& token = parts_->vocabulary.at(id);
   if (options_.skip_special && token.special) return {};
   for (char c : token.bytes) {
     if (strip_ > 0 && c == ' ' && pending_.empty()) {

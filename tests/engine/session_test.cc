@@ -466,15 +466,20 @@ TEST(Session, IdsBeyondTheTokenizerHaveNoText) {
   Engine engine = model.engine();
   ASSERT_LT(engine.text().vocab_size(), engine.info().vocab_size);
   EXPECT_THROW(engine.text().decode(std::vector<TokenId>{4093}), Error);
-  Session session = engine.start({"full", {}});
-  session.append(engine.text().encode("Hello there"));
   GenerateOptions generate;
-  generate.max_tokens = 3000;
+  generate.max_tokens = 200;
   generate.ignore_eos = true;
   generate.sampling.temperature = 1000;  // any id
-  const Generation answer = session.generate(generate);
-  EXPECT_EQ(answer.ids.size(), 3000U);
-  EXPECT_GE(*std::max_element(answer.ids.begin(), answer.ids.end()), engine.text().vocab_size());
+  TokenId highest = 0;
+  for (; highest < engine.text().vocab_size() && generate.sampling.seed < 100;
+       ++generate.sampling.seed) {
+    Session session = engine.start({"full", {}});
+    session.append(engine.text().encode("Hello there"));
+    const Generation answer = session.generate(generate);
+    EXPECT_EQ(answer.ids.size(), 200U);
+    highest = *std::max_element(answer.ids.begin(), answer.ids.end());
+  }
+  EXPECT_GE(highest, engine.text().vocab_size());
 }
 
 TEST(Session, EndTokensCanBeGiven) {

@@ -124,23 +124,16 @@ TEST(Truncate, KeepsBothEnds) {
   EXPECT_TRUE(text.ends_with(ends.tail));
 
   Sample sample;
-  sample.context = text;
-  sample.question = "\nWhich words are missing?";
-  truncate_middle(sample, 200, codec);
-  EXPECT_EQ(sample.question, "\nWhich words are missing?");
-  EXPECT_TRUE(sample.context.starts_with("word0 word1 "));
-  EXPECT_TRUE(sample.context.ends_with("word299 "));
-  EXPECT_NEAR(static_cast<double>(codec.count(sample.context + sample.question)), 200.0, 3.0);
-
   // A question that names a special token stays a question, though the token has no text.
-  Sample special;
-  special.context = text;
-  special.question = "\nWhat ends with <|eot_id|> here?";
-  truncate_middle(special, 200, codec);
-  EXPECT_EQ(special.question, "\nWhat ends with <|eot_id|> here?");
-  EXPECT_TRUE(special.context.starts_with("word0 word1 "));
-  EXPECT_TRUE(special.context.ends_with("word299 "));
-  EXPECT_NEAR(static_cast<double>(codec.count(special.context + special.question)), 200.0, 3.0);
+  for (const char* question : {"\nWhat ends with <|eot_id|> here?", "\nWhich words are missing?"}) {
+    sample.context = text;
+    sample.question = question;
+    truncate_middle(sample, 200, codec);
+    EXPECT_EQ(sample.question, question);
+    EXPECT_TRUE(sample.context.starts_with("word0 word1 "));
+    EXPECT_TRUE(sample.context.ends_with("word299 "));
+    EXPECT_NEAR(static_cast<double>(codec.count(sample.context + sample.question)), 200.0, 3.0);
+  }
 
   truncate_middle(sample, 8, codec);
   EXPECT_TRUE(sample.context.starts_with("word"));
