@@ -7,9 +7,6 @@
 #include "command.h"
 
 namespace fastkv::cli {
-
-std::string dashed(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
-
 namespace {
 
 const OptionInfo* find(const std::vector<OptionInfo>& known, std::string_view name) {

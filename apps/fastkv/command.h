@@ -49,9 +49,6 @@ struct Arguments {
 Arguments split_arguments(std::span<const std::string> arguments,
                           const std::vector<OptionInfo>& known, std::string_view command);
 
-/// An option's name as it is written: -n, --json.
-std::string dashed(const std::string& name);
-
 /// Every option that some method has, once.
 std::vector<OptionInfo> all_method_options();
 

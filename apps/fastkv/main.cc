@@ -98,7 +98,11 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     fmt::print(stderr,
                "fastkv: there is not enough memory; try a shorter prompt or a smaller model\n");
-  } catch (const std::exception& error) {  // of the file system, say: a name that is too long
+  } catch (const std::filesystem::filesystem_error& error) {  // a name that is too long, say
+    std::string path = error.path1().string();
+    if (path.size() > 300) path = path.substr(0, 300) + "...";
+    fmt::print(stderr, "fastkv: {}: {}\n", path, error.code().message());
+  } catch (const std::exception& error) {
     fmt::print(stderr, "fastkv: {}\n", error.what());
   }
   return fastkv::cli::user_error;

@@ -48,6 +48,8 @@ std::string to_markdown(const MethodInfo& method) {
 int run(std::span<const std::string> arguments) {
   MethodsOptions o;
   refuse_words(read_arguments(arguments, o, "methods"), "methods");
+  if (o.json && o.markdown)
+    throw Error("--json and --markdown are two ways to print; leave one out");
   const std::vector<MethodInfo> methods = o.model.empty() ? list_methods() : list_methods(o.model);
   if (o.json) {
     nlohmann::ordered_json all = nlohmann::ordered_json::array();

@@ -46,6 +46,19 @@ struct RunOptions {
   }
 };
 
+/// What chooses among tokens to draw from does nothing where none is drawn.
+void refuse_unused_sampling(const Arguments& given, const Sampling& sampling) {
+  if (sampling.temperature > 0) return;
+  for (const auto& [name, value] : given.options) {
+    if (name == "top-k" || name == "top-p" || name == "min-p") {
+      throw Error(fmt::format(
+          "{} chooses among tokens to draw from, and at temperature 0 the most likely one is "
+          "taken; give a --temperature above 0, or leave {} out",
+          dashed(name), dashed(name)));
+    }
+  }
+}
+
 std::atomic<bool> interrupted = false;
 
 /// From here on Ctrl-C ends the answer after the current token; a second one ends the program.
@@ -159,7 +172,9 @@ int converse(const RunOptions& o, const Engine& engine, Session& session) {
 int run(std::span<const std::string> arguments) {
   RunOptions o;
   MethodChoice method;
-  refuse_words(read_arguments(arguments, o, "run", &method.options), "run");
+  const Arguments given = read_arguments(arguments, o, "run", &method.options);
+  refuse_words(given, "run");
+  refuse_unused_sampling(given, o.sampling);
   method.name = o.method;
   const bool has_text = !o.prompt.empty() || !o.prompt_file.empty();
   const bool talk = !has_text && o.prompt_ids.empty() && o.chat;

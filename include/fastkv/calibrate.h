@@ -44,7 +44,7 @@ struct Calibration {
   std::string method, layer_option, share_option;
   double share = 0.0;
   std::size_t prompts = 0;
-  std::string model, model_hash;
+  std::string model, model_shape, model_hash;
 
   /// Read by --calibration of the method.
   std::string json() const;

@@ -37,6 +37,9 @@ struct OptionInfo {
   bool repeatable = false;
 };
 
+/// An option's name as it is written: -n, --json.
+std::string dashed(const std::string& name);
+
 /// Values as typed, by option name.
 using OptionValues = std::map<std::string, std::string, std::less<>>;
 

@@ -13,8 +13,6 @@ namespace {
 
 using Kind = OptionInfo::Kind;
 
-std::string dashed(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
-
 template <class T>
 std::string describe(const Range<T>& range) {
   const bool has_low = range.low != std::numeric_limits<T>::lowest();
@@ -54,6 +52,8 @@ std::string shown(const std::optional<T>& value) {
 }
 
 }  // namespace
+
+std::string dashed(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
 
 void OptionVisitor::flag(std::string name, bool& value, std::string help) {
   const OptionInfo info{Kind::flag, std::move(name), "", "", std::move(help), false};

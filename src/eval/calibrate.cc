@@ -10,6 +10,7 @@
 #include "eval/identity.h"
 #include "eval/prompt.h"
 #include "eval/summary.h"
+#include "methods/calibration.h"
 #include "tasks/benchmark.h"
 
 namespace fastkv {
@@ -132,6 +133,8 @@ Calibration calibrate(Engine& engine, const EngineOptions& loaded,
   result.share = share;
   result.prompts = prompts.size();
   result.model = model_name(loaded);
+  const ModelInfo& info = engine.info();
+  result.model_shape = describe({info.layers, info.hidden_size, info.query_heads, info.kv_heads});
   result.model_hash = model_hash(loaded);
   for (std::size_t layer = 0; layer < distances.size(); ++layer) {
     const Value mean = mean_of(distances[layer]);
@@ -158,10 +161,10 @@ std::string Calibration::json() const {
     std::replace(option.begin(), option.end(), '-', '_');
     return option;
   };
-  nlohmann::ordered_json json = {{"method", method},         {key(layer_option), chosen},
-                                 {key(share_option), share}, {"model", model},
-                                 {"model_hash", model_hash}, {"prompts", prompts},
-                                 {"layers", Json::array()}};
+  nlohmann::ordered_json json = {{"method", method},           {key(layer_option), chosen},
+                                 {key(share_option), share},   {"model", model},
+                                 {"model_shape", model_shape}, {"model_hash", model_hash},
+                                 {"prompts", prompts},         {"layers", Json::array()}};
   for (const LayerDistance& l : layers) {
     json["layers"].push_back({{"layer", l.layer},
                               {"distance", l.distance},

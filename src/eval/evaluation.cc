@@ -89,6 +89,21 @@ void check_methods(const std::string& methods, const OptionValues& values, Proto
     find_method(choice.name).make(under(protocol, choice).options, shape);
 }
 
+/// Throws Error for prompts of a length that was asked for and that the model does not take: cut, a
+/// needle may be gone from them.
+void check_contexts(const std::vector<std::int64_t>& contexts, const EngineOptions& engine) {
+  const std::int64_t positions =
+      engine.max_positions > 0 ? engine.max_positions : load_config(engine.model).max_positions;
+  for (const std::int64_t context : contexts) {
+    if (context <= positions) continue;
+    fail(
+        "--context {} is above the model's {} positions; take shorter prompts, cut their middle "
+        "out "
+        "(--max-length {}), or raise --max-positions",
+        context, positions, positions);
+  }
+}
+
 /// Every option of the benchmark with its value.
 OptionValues all_options(const std::string& benchmark, const OptionValues& given) {
   OptionValues all;
@@ -157,6 +172,7 @@ struct Evaluation::State {
   std::vector<Portion> portions;
   std::vector<std::pair<std::string, std::string>> issues;  // task, what is wrong with a row
   std::set<std::string> done;                               // keys of results
+  std::map<std::string, std::string> hashes;                // of samples, by their keys
   std::vector<std::string> notes;
   std::unique_ptr<ResultWriter> writer;
 
@@ -164,6 +180,7 @@ struct Evaluation::State {
   void open_results();
   std::vector<Configuration> configurations(Engine& engine) const;
   std::string key_of(const Configuration& c, const Portion& p, const std::string& id) const;
+  void check_unchanged(const Sample& sample, std::int64_t context);
   PromptLimits limits(const Sample& sample, const Configuration& c, const ModelInfo& info) const;
   std::int64_t answer_tokens(const Sample& sample) const;
   SampleResult answer(Engine& engine, const Configuration& c, const Sample& sample,
@@ -223,7 +240,10 @@ void Evaluation::State::open_results() {
     if (!other.empty()) fail("{} has results of {}; choose another --out", path.string(), other);
   }
   for (const ResultFile& file : all) {
-    for (const SampleResult& r : file.results) done.insert(r.key());
+    for (const SampleResult& r : file.results) {
+      done.insert(r.key());
+      if (!r.sample.empty()) hashes.emplace(r.sample_key(), r.sample);
+    }
   }
   notes.insert(notes.end(), all.front().notes.begin(), all.front().notes.end());
 }
@@ -251,6 +271,20 @@ std::string Evaluation::State::key_of(const Configuration& c, const Portion& p,
   result.context = p.context;
   result.id = id;
   return result.key();
+}
+
+/// Methods are compared on the same samples: throws Error where other answers are to another text.
+void Evaluation::State::check_unchanged(const Sample& sample, std::int64_t context) {
+  SampleResult result;
+  result.task = sample.task;
+  result.context = context;
+  result.id = sample.id;
+  const std::string hash = sample_hash(sample);
+  if (hashes.emplace(result.sample_key(), hash).first->second == hash) return;
+  fail(
+      "sample {} of {} is not the one that {} has answers to: the data has changed; choose another "
+      "--out",
+      sample.id, sample.task, options.out);
 }
 
 std::int64_t Evaluation::State::answer_tokens(const Sample& sample) const {
@@ -298,6 +332,7 @@ SampleResult Evaluation::State::answer(Engine& engine, const Configuration& c, c
   r.task = sample.task;
   r.context = context;
   r.id = sample.id;
+  r.sample = sample_hash(sample);
   r.prediction = answer.text;
   r.score = benchmark->score(sample, answer.text);
   r.length = sample.length;
@@ -347,6 +382,7 @@ Evaluation::Evaluation(const std::string& benchmark, const EvalOptions& options,
     fail("benchmarks are text, and random weights have no tokenizer; name a --model");
   }
   check_methods(options.method, methods, s.protocol, engine.model);
+  if (options.max_length == 0) check_contexts(s.benchmark->contexts(), engine);
   if (!Text::present_in(engine.model)) {
     fail("benchmarks are text, and {} has no tokenizer; choose another --model",
          model_name(engine));
@@ -421,6 +457,7 @@ void Evaluation::run(Engine& engine, const std::function<void(const EvalProgress
     }
     if (wanted.empty()) continue;
     const auto take = [&](const Sample& sample) {
+      s.check_unchanged(sample, p.context);
       for (const Configuration& c : configurations) {
         const std::string key = s.key_of(c, p, sample.id);
         if (s.done.contains(key)) continue;

@@ -73,6 +73,23 @@ std::string model_hash(const EngineOptions& options) {
   return hash.finish();
 }
 
+std::string sample_hash(const Sample& sample) {
+  Sha256 hash;
+  // Sizes first, so that no two samples run together to the same bytes.
+  const auto add = [&](std::string_view text) {
+    hash.add(std::to_string(text.size()) + ' ');
+    hash.add(text);
+  };
+  for (const std::string* text :
+       {&sample.system, &sample.context, &sample.question, &sample.answer_prefix})
+    add(*text);
+  for (const auto* list : {&sample.answers, &sample.all_classes, &sample.stop}) {
+    add(std::to_string(list->size()));
+    for (const std::string& text : *list) add(text);
+  }
+  return hash.finish().substr(0, 16);
+}
+
 std::string code_version() { return FASTKV_CODE_VERSION; }
 
 }  // namespace fastkv

@@ -69,6 +69,7 @@ SampleResult parse_result(const Json& json, std::string_view where) {
   r.task = get_string(json, "task", where);
   r.context = get_int(json, "context", where);
   r.id = get_string(json, "id", where);
+  r.sample = find_string(json, "sample", where).value_or("");
   r.prediction = get_string(json, "prediction", where);
   r.score = get_number(json, "score", where);
   r.length = get_int(json, "length", where);
@@ -147,8 +148,12 @@ std::string difference(const RunSetting& a, const RunSetting& b) {
   return found;
 }
 
+std::string SampleResult::sample_key() const {
+  return fmt::format("{}\n{}\n{}", task, context, id);
+}
+
 std::string SampleResult::key() const {
-  return fmt::format("{}\n{}\n{}\n{}\n{}", method, options, task, context, id);
+  return fmt::format("{}\n{}\n{}", method, options, sample_key());
 }
 
 std::string SampleResult::json() const {
@@ -158,6 +163,7 @@ std::string SampleResult::json() const {
   json["task"] = task;
   json["context"] = context;
   json["id"] = id;
+  json["sample"] = sample;
   json["prediction"] = prediction;
   json["score"] = score;
   json["length"] = length;

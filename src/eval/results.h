@@ -38,6 +38,7 @@ struct SampleResult {
   std::string task;
   std::int64_t context = 0;  // asked for; 0: as long as the data is
   std::string id;
+  std::string sample;  // sample_hash(); empty in files of before it was written
   std::string prediction;
   double score = 0.0;
   std::int64_t length = 0;  // as the benchmark counts
@@ -57,6 +58,8 @@ struct SampleResult {
   double decode_seconds = 0.0, seconds = 0.0;
   std::size_t peak_memory = 0;
 
+  /// Task, context and id: the same under all configurations.
+  std::string sample_key() const;
   /// What it is a result of; one file has one result for each.
   std::string key() const;
   std::string json() const;

@@ -257,6 +257,13 @@ Summary summarise(std::vector<ResultFile> files, const Benchmark& benchmark) {
   s.issues.assign(issues.begin(), issues.end());
   s.configurations = find_configurations(files);
   s.results = gather(files, s.notes);
+  std::map<std::string, std::string> samples;
+  for (const SampleResult& r : s.results) {
+    if (r.sample.empty() || samples.emplace(r.sample_key(), r.sample).first->second == r.sample)
+      continue;
+    fail("the results do not belong into one table: sample {} of {} is not the same in all of them",
+         r.id, r.task);
+  }
 
   const std::vector<TaskInfo> tasks = benchmark.tasks();
   const auto task_place = [&](const std::string& task) {

@@ -38,7 +38,7 @@ class GemFilter : public Method {
     void check(const ModelShape& shape, const OptionValues& given) {
       if (!calibration.empty()) {
         budget.refuse_calibration(layer_option);
-        read_calibration(calibration, given, layer_option, filter_layer, share_option,
+        read_calibration(calibration, given, shape, layer_option, filter_layer, share_option,
                          budget.retain);
         calibration.clear();
       }

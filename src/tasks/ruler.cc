@@ -45,7 +45,13 @@ class Ruler : public Benchmark {
   explicit Ruler(RulerOptions options)
       : options_(std::move(options)),
         contexts_(parse_integers(options_.context, {.low = 256, .high = 1 << 24}, "context")),
-        sources_(options_.ruler_data) {}
+        sources_(options_.ruler_data) {
+    if (!options_.ruler_data.empty() && !options_.ruler_files.empty()) {
+      fail(
+          "--ruler-files has samples as they are and --ruler-data what samples are made of; leave "
+          "one of them out");
+    }
+  }
 
   std::string name() const override { return "ruler"; }
 

@@ -223,6 +223,8 @@ TEST_F(Cli, RefusesBadCommandLines) {
   expect_refused("run --prompt a --mode constant --capacity 4", "above the window");
   expect_refused("run --prompt a --mode constant --retain 0.5", "no meaning with --mode constant");
   expect_refused("run --prompt a --temperature hot", "needs a number");
+  expect_refused("run --prompt a --top-k 5", "give a --temperature above 0");
+  expect_refused("methods --json --markdown", "leave one out");
   expect_refused("run --prompt a --random-weights llama-9", "llama-3.1-8b");
   expect_refused("run --prompt a --model x --random-weights llama-3.2-1b", "either a checkpoint");
   expect_refused("run --prompt a --device cuda", "CUDA");
@@ -270,6 +272,7 @@ TEST_F(Cli, RefusesBadFiles) {
 TEST_F(Cli, NamesThatTheFileSystemRefuses) {
   const std::string longer(300, 'x');
   expect_refused("run --prompt a --model " + longer, longer);
+  EXPECT_LT(fastkv("run --prompt a --model " + std::string(5000, 'x')).out.size(), 500U);
   expect_refused("bench --random-weights " + longer, longer);
   expect_refused("bench --context 8 --json " + std::string(250, 'x'), "cannot be written");
 }

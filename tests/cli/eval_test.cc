@@ -208,6 +208,32 @@ TEST_F(Eval, MalformedRowsAreNamedAndCounted) {
   EXPECT_EQ(lines_of(folder("out") + "/ruler.jsonl"), 1U + 2 + 2) << "issues are written once";
 }
 
+/// Methods are compared on the same text.
+TEST_F(Eval, DataThatChangedBetweenMethodsIsRefused) {
+  fs::create_directories(directory_ / "data");
+  file("data/dataset2prompt.json", R"({"qasper": "{context}\nQuestion: {input}\nAnswer:"})");
+  file("data/dataset2maxlen.json", R"({"qasper": 4})");
+  const auto rows = [&](const std::string& color, const std::string& more) {
+    file("data/qasper.jsonl",
+         R"({"context": "The fox is )" + color +
+             R"(.", "input": "What is it?", "answers": ["fox"], "length": 5, "_id": "a"})" + "\n" +
+             more);
+  };
+  const auto run = [&](const std::string& method) {
+    return fastkv("eval longbench --task qasper --data " + folder("data") + " --out " +
+                  folder("out") + " --method " + method);
+  };
+  rows("red", "{\n");
+  EXPECT_EQ(run("full").code, 2) << "a row cannot be used";
+  rows("red", "");
+  EXPECT_EQ(run("full,snapkv").code, 0) << "the same row, and one that is gone";
+  rows("blue", "");
+  const Result other = run("full,snapkv,h2o");
+  EXPECT_EQ(other.code, 2) << other.out;
+  EXPECT_NE(other.out.find("sample a of qasper is not the one"), std::string::npos) << other.out;
+  EXPECT_EQ(lines_of(folder("out") + "/longbench.jsonl"), 1U + 2 + 2) << "setting, issue, mended";
+}
+
 TEST_F(Eval, LongBenchNeedsWhatItsScoresNeedBeforeTheWork) {
   fs::create_directories(directory_ / "data");
   file("data/dataset2prompt.json",
@@ -265,6 +291,8 @@ TEST_F(Eval, RefusesBadInputBeforeTheModelLoads) {
   expect_refused(quick + "--shard 3/2", "--shard");
   expect_refused(quick + "--shard 1", "--shard");
   expect_refused(quick + "--depths 50", "no option --depths");
+  expect_refused(quick + "--context 4096,40000", "above the model's 32768 positions");
+  expect_refused(quick + "--ruler-data a --ruler-files b", "leave one of them out");
   expect_refused(quick + "--model /nowhere", "/nowhere");
   expect_refused(quick + "--retain 2", "above 0 and at most 1");
   expect_refused("eval ruler --out /proc/nowhere", "/proc/nowhere");

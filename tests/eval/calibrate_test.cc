@@ -58,6 +58,7 @@ TEST(Calibrate, ItsFileSetsTheMethodsOptions) {
   c.share_option = "tsp-rate";
   c.chosen = 4;
   c.share = 0.35;
+  c.model_shape = "14 layers of 256, 8 query heads and 2 KV heads";
   std::ofstream(file) << c.json();
   Engine engine(bundled());
   const auto options = [&](OptionValues values) {
@@ -82,8 +83,12 @@ TEST(Calibrate, ItsFileSetsTheMethodsOptions) {
   c.chosen = 14;
   std::ofstream(file) << c.json();
   test::expect_error([&] { options({}); }, {"outside the model"});
+  c.chosen = 4;
+  c.model_shape = "32 layers of 4096, 32 query heads and 8 KV heads";
+  std::ofstream(file) << c.json();
+  test::expect_error([&] { options({}); }, {c.model_shape, "this one has 14 layers of 256"});
   std::ofstream(file) << "{}";
-  test::expect_error([&] { options({}); }, {"tsp_layer"});
+  test::expect_error([&] { options({}); }, {"model_shape"});
   fs::remove(file);
   test::expect_error([&] { options({}); }, {file.filename().string()});
 }

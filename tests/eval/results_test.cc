@@ -55,6 +55,7 @@ SampleResult result(const std::string& method, const std::string& options, const
   r.task = task;
   r.context = context;
   r.id = std::to_string(id);
+  r.sample = "0123456789abcdef";
   r.prediction = "a \"quoted\"\nanswer \xe4\xb8\xad";
   r.score = score;
   r.prompt_tokens = context;
@@ -287,6 +288,16 @@ TEST(Summary, RefusesFilesThatDoNotBelongTogether) {
         summarise({{setting(), {}, {}, {}, 1}, {other, {}, {}, {}, 1}}, ruler());
       },
       {"another protocol"});
+  SampleResult a = result("full", "{}", "vt", 4096, 1, 1.0);
+  SampleResult b = result("fastkv", R"({"retain":0.1})", "vt", 4096, 1, 1.0);
+  b.sample = "fedcba9876543210";
+  test::expect_error(
+      [&] {
+        summarise({{setting(), {a}, {}, {}, 1}, {setting(), {b}, {}, {}, 1}}, ruler());
+      },
+      {"sample 1 of vt is not the same in all of them"});
+  b.sample = "";  // written before samples were recorded
+  EXPECT_EQ(summarise({{setting(), {a, b}, {}, {}, 1}}, ruler()).results.size(), 2U);
 }
 
 }  // namespace

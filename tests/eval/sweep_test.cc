@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "eval/identity.h"
 #include "eval/sha256.h"
 #include "support/expect_error.h"
@@ -48,6 +50,26 @@ TEST(Sha256, GivesTheStandardsDigests) {
   Sha256 pieces;
   for (int i = 0; i < 1000; ++i) pieces.add(std::string(1000, 'a'));
   EXPECT_EQ(pieces.finish(), digest(std::string(1000000, 'a')));
+}
+
+TEST(Identity, TellsSamplesApart) {
+  Sample sample;
+  sample.context = "text";
+  sample.answers = {"a", "b"};
+  std::set<std::string> hashes = {sample_hash(sample)};
+  EXPECT_EQ(hashes.begin()->size(), 16U);
+  const auto add = [&](auto change) {
+    Sample other = sample;
+    change(other);
+    EXPECT_TRUE(hashes.insert(sample_hash(other)).second);
+  };
+  add([](Sample& s) { s.context = "tex"; });
+  add([](Sample& s) { s.context = "", s.question = "text"; });
+  add([](Sample& s) { s.answers = {"ab"}; });
+  add([](Sample& s) { s.answers = {"a"}, s.stop = {"b"}; });
+  add([](Sample& s) { s.all_classes = {"c"}; });
+  sample.id = "7";
+  EXPECT_FALSE(hashes.insert(sample_hash(sample)).second) << "its name is of no account";
 }
 
 TEST(Identity, NamesModelAndCode) {
