@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Builds everything with CUDA and runs all tests that need a CUDA device; prints how many passed.
+# On compute capability 9.0 it also measures Llama-3.1-8B's shape at 8K and 32K against the floor of
+# the same run (22 GB of device memory), and fails where a kernel has become slow.
 # usage: scripts/test_gpu.sh [--sanitize [TOOL...]]
 #        --sanitize: also compute-sanitizer's memcheck (a minute) and racecheck (half an hour of one
 #        device), or only TOOL, over all fixtures and operations
-# BUILD_DIR names a build folder (default build); SKIP_BUILD=1 takes what is there;
+# BUILD_DIR names a build folder (default build); SKIP_BUILD=1 takes what is there; TEST_DIR and
+# FASTKV: where the tests and the program are (default: in the build folder);
 # SHARDS: processes under a sanitizer at once (default 8), spread over all devices.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,9 +26,10 @@ if [ $# -gt 0 ]; then
 fi
 if [ -z "${SKIP_BUILD:-}" ]; then
   install_missing "${packages[@]}" "${test_packages[@]}"
-  CMAKE_OPTIONS="-DFASTKV_BUILD_TESTS=ON ${CMAKE_OPTIONS:-}" configure_and_build "$build" test_ops test_engine
+  CMAKE_OPTIONS="-DFASTKV_BUILD_TESTS=ON ${CMAKE_OPTIONS:-}" configure_and_build "$build" fastkv test_ops test_engine
 fi
 tests=${TEST_DIR:-$build/tests}
+program=${FASTKV:-$build/fastkv}
 export OMP_WAIT_POLICY=passive
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
@@ -65,9 +69,26 @@ in_shards() { # TOOL NAME PROGRAM FILTER: in processes at once, since a sanitize
   done
   for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
 }
+# A kernel that is right and many times slower than it was is a fault that no other test sees. The
+# bounds leave room for cards that differ.
+speed() {
+  local table=$logs/speed.csv column bound most
+  "$program" bench e2e --random-weights llama-3.1-8b --method full,fastkv --context 8192,32768 -n 32 \
+    --csv "$table" >"$logs/speed" 2>&1 || { failed=1; tail -5 "$logs/speed"; return 0; }
+  for column in prefill_over_floor step_over_floor; do
+    [ "$column" = prefill_over_floor ] && bound=1.25 || bound=1.35
+    most=$(awk -F, -v name="$column" '
+      NR == 1 { for (i = 1; i <= NF; ++i) if ($i == name) at = i }
+      NR > 1 && $at > most { most = $at }
+      END { printf "%.2f", most }' "$table")
+    echo "speed: $column at most $most (bound $bound)"
+    awk -v most="$most" -v bound="$bound" 'BEGIN { exit !(most > 0 && most <= bound) }' || failed=1
+  done
+}
 "$tests/test_ops" --gtest_list_tests | grep -q cuda || { echo "There is no CUDA device here." >&2; exit 2; }
 run operations "$tests/test_ops" --gtest_filter='*cuda*:Cuda*'
 run engine "$tests/test_engine" --gtest_filter='*cuda*:Session*:Models*:DeviceAgreement*'
+[ "$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1)" != 9.0 ] || speed
 for tool in "${tools[@]}"; do
   in_shards "$tool" fixtures "$tests/test_engine" '*cuda_tiny*'
   # AsOftenAsProbable only repeats what the other tests of drawing run, thousands of times. What
