@@ -31,9 +31,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// FastKV's evaluation gives RULER's answers 64 tokens.
-constexpr std::int64_t reference_ruler_answer = 64;
-
 struct Shard {
   std::int64_t index = 1, count = 1;
   bool has(std::int64_t ordinal) const { return ordinal % count == index - 1; }
@@ -288,8 +285,7 @@ void Evaluation::State::check_unchanged(const Sample& sample, std::int64_t conte
 }
 
 std::int64_t Evaluation::State::answer_tokens(const Sample& sample) const {
-  return protocol == Protocol::reference && name == "ruler" ? reference_ruler_answer
-                                                            : sample.max_new_tokens;
+  return reference.answer_tokens > 0 ? reference.answer_tokens : sample.max_new_tokens;
 }
 
 PromptLimits Evaluation::State::limits(const Sample& sample, const Configuration& c,
@@ -306,7 +302,7 @@ SampleResult Evaluation::State::answer(Engine& engine, const Configuration& c, c
                                        std::int64_t context) const {
   const ModelInfo& info = engine.info();
   Sample shown = sample;
-  shown.chat = shown.chat && !(reference.plain_needle && name == "needle");
+  shown.chat = shown.chat && !reference.plain;
   const Prompt prompt = make_prompt(shown, *text, protocol, limits(sample, c, info));
   const auto start = Clock::now();
   Session session = engine.start(c.choice);
@@ -368,9 +364,7 @@ Evaluation::Evaluation(const std::string& benchmark, const EvalOptions& options,
   s.protocol = parse_protocol(options.protocol);
   s.shard = parse_shard(options.shard);
   OptionValues own = benchmark_options;
-  // FastKV's evaluation has the beginning of the answer in the user's turn.
-  if (s.protocol == Protocol::reference && benchmark == "ruler")
-    own.emplace("answer-prefix", "user");
+  if (s.protocol == Protocol::reference) own.merge(reference_options(benchmark));
   s.benchmark = make_benchmark(benchmark, own);
   std::vector<std::string> tasks;
   if (!options.task.empty()) tasks = split_list(options.task);
@@ -390,7 +384,8 @@ Evaluation::Evaluation(const std::string& benchmark, const EvalOptions& options,
   make_directory(options.out);
   s.text = std::make_unique<Text>(engine.model);
   s.codec = make_codec(*s.text);
-  if (s.protocol == Protocol::reference) s.reference = reference_rules(engine.model, *s.text);
+  if (s.protocol == Protocol::reference)
+    s.reference = reference_rules(benchmark, engine.model, *s.text);
 
   RunSetting& r = s.setting;
   r.benchmark = benchmark;

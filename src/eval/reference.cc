@@ -7,7 +7,8 @@
 
 namespace fastkv {
 
-ReferenceRules reference_rules(const std::string& model_path, const Text& text) {
+ReferenceRules reference_rules(const std::string& benchmark, const std::string& model_path,
+                               const Text& text) {
   ReferenceRules rules;
   const std::string path = python_lower(model_path);
   const auto names = [&](std::string_view name) { return path.find(name) != path.npos; };
@@ -18,9 +19,16 @@ ReferenceRules reference_rules(const std::string& model_path, const Text& text) 
   for (const auto& [name, limit] : limits) {
     if (names(name)) rules.prompt_tokens = limit;
   }
-  rules.plain_needle = names("llama3") || names("llama-3");
+  rules.plain = benchmark == "needle" && (names("llama3") || names("llama-3"));
+  if (benchmark == "ruler") rules.answer_tokens = 64;
   if (const auto end = text.end_token()) rules.end_ids.push_back(*end);
   return rules;
+}
+
+OptionValues reference_options(const std::string& benchmark) {
+  // The beginning of the answer is in the user's turn.
+  if (benchmark == "ruler") return {{"answer-prefix", "user"}};
+  return {};
 }
 
 }  // namespace fastkv

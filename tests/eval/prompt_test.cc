@@ -87,14 +87,19 @@ TEST(Prompt, ReferenceHasTwoBosInChatsAndOneElsewhere) {
 }
 
 TEST(Prompt, ReferenceRulesFollowTheModelsPath) {
-  const auto rules = [](const char* path) { return reference_rules(path, bundled_text()); };
+  const auto rules = [](const char* path, const char* benchmark = "needle") {
+    return reference_rules(benchmark, path, bundled_text());
+  };
   EXPECT_EQ(rules("models/needle").prompt_tokens, 0);
   EXPECT_EQ(rules("Llama-2-7b-hf").prompt_tokens, 3950);
   EXPECT_EQ(rules("x/Meta-Llama-3-8B-Instruct").prompt_tokens, 7950);
   EXPECT_EQ(rules("x/Meta-Llama-3.1-8B-Instruct").prompt_tokens, 127500);
   EXPECT_EQ(rules("Ministral-8B-Instruct-2410").prompt_tokens, 127500);
-  EXPECT_TRUE(rules("x/Meta-Llama-3.1-8B-Instruct").plain_needle);
-  EXPECT_FALSE(rules("Mistral-Nemo-Instruct-2407").plain_needle);
+  EXPECT_TRUE(rules("x/Meta-Llama-3.1-8B-Instruct").plain);
+  EXPECT_FALSE(rules("x/Meta-Llama-3.1-8B-Instruct", "longbench").plain);
+  EXPECT_FALSE(rules("Mistral-Nemo-Instruct-2407").plain);
+  EXPECT_EQ(rules("x", "ruler").answer_tokens, 64);
+  EXPECT_EQ(rules("x").answer_tokens, 0);
   EXPECT_EQ(rules("x").end_ids, bundled_text().encode("<|eot_id|>", /*bos=*/false));
 }
 
