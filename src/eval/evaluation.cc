@@ -94,8 +94,7 @@ void check_contexts(const std::vector<std::int64_t>& contexts, const EngineOptio
   for (const std::int64_t context : contexts) {
     if (context <= positions) continue;
     fail(
-        "--context {} is above the model's {} positions; take shorter prompts, cut their middle "
-        "out "
+        "--context {} is above the model's {} positions; take shorter prompts, cut them "
         "(--max-length {}), or raise --max-positions",
         context, positions, positions);
   }
