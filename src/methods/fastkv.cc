@@ -44,7 +44,8 @@ class FastKV : public Method {
     void check(const ModelShape& shape, const OptionValues& given) {
       if (!calibration.empty()) {
         budget.refuse_calibration(layer_option);
-        read_calibration(calibration, given, shape, layer_option, tsp_layer, share_option, tsp_rate);
+        read_calibration(calibration, given, shape, layer_option, tsp_layer, share_option,
+                         tsp_rate);
         calibration.clear();  // the name of the file is of no interest after that
       }
       window.check();
