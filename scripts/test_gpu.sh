@@ -57,11 +57,10 @@ racecheck() { # NAME COMMAND...
   echo "$1: hazards in cuBLASLt's kernels: $(grep -c "access at nvjet_" <<<"$hazards" || true), in others: $(grep -c . <<<"$ours" || true)"
 }
 in_shards() { # TOOL NAME PROGRAM FILTER: in processes at once, since a sanitizer slows tests manyfold
-  local shard pid pids=() shards=${SHARDS:-8} devices
-  devices=$(nvidia-smi -L | wc -l)
+  local shard pid pids=() shards=${SHARDS:-8}
   for ((shard = 0; shard < shards; ++shard)); do
     {
-      export CUDA_VISIBLE_DEVICES=$((shard % devices)) GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$shard
+      export CUDA_VISIBLE_DEVICES=${devices[shard % ${#devices[@]}]} GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$shard
       "$1" "$1-$2-$shard" "$3" --gtest_filter="$4"
       exit "$failed"
     } &
@@ -86,9 +85,14 @@ speed() {
   done
 }
 "$tests/test_ops" --gtest_list_tests | grep -q cuda || { echo "There is no CUDA device here." >&2; exit 2; }
+if [ ${#tools[@]} -gt 0 ] && ! command -v compute-sanitizer >/dev/null; then
+  echo "--sanitize needs compute-sanitizer of the CUDA toolkit on the PATH." >&2
+  exit 2
+fi
+IFS=, read -ra devices <<<"${CUDA_VISIBLE_DEVICES:-$(nvidia-smi --query-gpu=index --format=csv,noheader | paste -sd,)}"
 run operations "$tests/test_ops" --gtest_filter='*cuda*:Cuda*'
 run engine "$tests/test_engine" --gtest_filter='*cuda*:Session*:Models*:DeviceAgreement*'
-[ "$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1)" != 9.0 ] || speed
+[ "$(nvidia-smi -i "${devices[0]}" --query-gpu=compute_cap --format=csv,noheader)" != 9.0 ] || speed
 for tool in "${tools[@]}"; do
   in_shards "$tool" fixtures "$tests/test_engine" '*cuda_tiny*'
   # AsOftenAsProbable only repeats what the other tests of drawing run, thousands of times. What

@@ -28,6 +28,11 @@ std::string suggestion(const std::vector<OptionInfo>& known, std::string_view na
 
 }  // namespace
 
+bool Arguments::has(std::string_view name) const {
+  return std::any_of(options.begin(), options.end(),
+                     [&](const auto& option) { return option.first == name; });
+}
+
 Arguments split_arguments(std::span<const std::string> arguments,
                           const std::vector<OptionInfo>& known, std::string_view command) {
   Arguments split;

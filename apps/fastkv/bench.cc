@@ -321,7 +321,7 @@ void print_profile(Engine& engine, const Ceilings& ceilings, const MethodChoice&
 void refuse_unused(What what, const Arguments& given) {
   struct Unused {
     What what;
-    std::string_view name, reason;
+    const char *name, *reason;
   };
   static constexpr Unused unused[] = {
       {What::prefill, "n", "decodes nothing"},
@@ -333,11 +333,9 @@ void refuse_unused(What what, const Arguments& given) {
       {What::kernels, "plot", "shows operations; take --json or --csv, or bench prefill --plot"},
   };
   for (const Unused& u : unused) {
-    for (const auto& [name, value] : given.options) {
-      if (u.what != what || name != u.name) continue;
-      throw Error(
-          fmt::format("bench {} has no {}: it {}", given.words.front(), dashed(name), u.reason));
-    }
+    if (u.what != what || !given.has(u.name)) continue;
+    throw Error(
+        fmt::format("bench {} has no {}: it {}", given.words.front(), dashed(u.name), u.reason));
   }
 }
 

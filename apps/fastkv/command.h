@@ -42,6 +42,8 @@ Command demo_command();
 struct Arguments {
   std::vector<std::pair<std::string, std::string>> options;  // name without dashes, value
   std::vector<std::string> words;
+
+  bool has(std::string_view name) const;
 };
 
 /// Splits arguments by the options that a command knows. Throws Error for an unknown option, a

@@ -49,13 +49,12 @@ struct RunOptions {
 /// What chooses among tokens to draw from does nothing where none is drawn.
 void refuse_unused_sampling(const Arguments& given, const Sampling& sampling) {
   if (sampling.temperature > 0) return;
-  for (const auto& [name, value] : given.options) {
-    if (name == "top-k" || name == "top-p" || name == "min-p") {
-      throw Error(fmt::format(
-          "{} chooses among tokens to draw from, and at temperature 0 the most likely one is "
-          "taken; give a --temperature above 0, or leave {} out",
-          dashed(name), dashed(name)));
-    }
+  for (const char* name : {"top-k", "top-p", "min-p"}) {
+    if (!given.has(name)) continue;
+    throw Error(fmt::format(
+        "--{} chooses among tokens to draw from, and at temperature 0 the most likely one is "
+        "taken; give a --temperature above 0, or leave --{} out",
+        name, name));
   }
 }
 

@@ -74,11 +74,9 @@ void refuse_unused(const Arguments& given) {
       {"jieba", "longbench"},
       {"code-similarity", "longbench"}};
   for (const auto& [name, owner] : owners) {
-    for (const auto& [option, value] : given.options) {
-      if (option != name || given.words.front() == owner) continue;
-      throw Error(fmt::format("--{} is an option of {}, not of {}; leave it out", name, owner,
-                              given.words.front()));
-    }
+    if (!given.has(name) || given.words.front() == owner) continue;
+    throw Error(fmt::format("--{} is an option of {}, not of {}; leave it out", name, owner,
+                            given.words.front()));
   }
 }
 

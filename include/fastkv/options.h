@@ -39,6 +39,8 @@ struct OptionInfo {
 
 /// An option's name as it is written: -n, --json.
 std::string dashed(const std::string& name);
+/// An option's name as a key of JSON: tsp_layer.
+std::string json_key(std::string_view name);
 
 /// Values as typed, by option name.
 using OptionValues = std::map<std::string, std::string, std::less<>>;

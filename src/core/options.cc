@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -54,6 +55,12 @@ std::string shown(const std::optional<T>& value) {
 }  // namespace
 
 std::string dashed(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
+
+std::string json_key(std::string_view name) {
+  std::string key(name);
+  std::replace(key.begin(), key.end(), '-', '_');
+  return key;
+}
 
 void OptionVisitor::flag(std::string name, bool& value, std::string help) {
   const OptionInfo info{Kind::flag, std::move(name), "", "", std::move(help), false};

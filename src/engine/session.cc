@@ -39,11 +39,10 @@ std::string options_json(const std::vector<OptionInfo>& options) {
   for (const OptionInfo& info : options) {
     const std::string& value = info.fallback;
     if (value.empty()) continue;
-    std::string key = info.name;
-    std::replace(key.begin(), key.end(), '-', '_');
     using Kind = OptionInfo::Kind;
     const bool is_text = info.kind == Kind::text || info.kind == Kind::choice;
-    json[key] = is_text ? nlohmann::ordered_json(value) : nlohmann::ordered_json::parse(value);
+    json[json_key(info.name)] =
+        is_text ? nlohmann::ordered_json(value) : nlohmann::ordered_json::parse(value);
   }
   return json.dump();
 }

@@ -157,14 +157,10 @@ Calibration calibrate(Engine& engine, const EngineOptions& loaded,
 }
 
 std::string Calibration::json() const {
-  const auto key = [](std::string option) {
-    std::replace(option.begin(), option.end(), '-', '_');
-    return option;
-  };
-  nlohmann::ordered_json json = {{"method", method},           {key(layer_option), chosen},
-                                 {key(share_option), share},   {"model", model},
-                                 {"model_shape", model_shape}, {"model_hash", model_hash},
-                                 {"prompts", prompts},         {"layers", Json::array()}};
+  nlohmann::ordered_json json = {
+      {"method", method},   {json_key(layer_option), chosen}, {json_key(share_option), share},
+      {"model", model},     {"model_shape", model_shape},     {"model_hash", model_hash},
+      {"prompts", prompts}, {"layers", Json::array()}};
   for (const LayerDistance& l : layers) {
     json["layers"].push_back({{"layer", l.layer},
                               {"distance", l.distance},

@@ -79,8 +79,7 @@ MethodChoice under(Protocol protocol, MethodChoice choice) {
 
 /// Throws Error for methods, options and values that the model's methods do not take.
 void check_methods(const std::string& methods, const OptionValues& values, Protocol protocol,
-                   const std::string& model) {
-  const ModelConfig config = load_config(model);
+                   const std::string& model, const ModelConfig& config) {
   const ModelShape shape{config.layers, config.hidden_size, config.query_heads, config.kv_heads};
   for (const MethodChoice& choice : sweep(methods, values, list_methods(model)))
     find_method(choice.name).make(under(protocol, choice).options, shape);
@@ -88,9 +87,7 @@ void check_methods(const std::string& methods, const OptionValues& values, Proto
 
 /// Throws Error for prompts of a length that was asked for and that the model does not take: cut, a
 /// needle may be gone from them.
-void check_contexts(const std::vector<std::int64_t>& contexts, const EngineOptions& engine) {
-  const std::int64_t positions =
-      engine.max_positions > 0 ? engine.max_positions : load_config(engine.model).max_positions;
+void check_contexts(const std::vector<std::int64_t>& contexts, std::int64_t positions) {
   for (const std::int64_t context : contexts) {
     if (context <= positions) continue;
     fail(
@@ -176,11 +173,10 @@ struct Evaluation::State {
   void open_results();
   std::vector<Configuration> configurations(Engine& engine) const;
   std::string key_of(const Configuration& c, const Portion& p, const std::string& id) const;
-  void check_unchanged(const Sample& sample, std::int64_t context);
+  std::string unchanged_hash(const Sample& sample, std::int64_t context);
   PromptLimits limits(const Sample& sample, const Configuration& c, const ModelInfo& info) const;
   std::int64_t answer_tokens(const Sample& sample) const;
-  SampleResult answer(Engine& engine, const Configuration& c, const Sample& sample,
-                      std::int64_t context) const;
+  SampleResult answer(Engine& engine, const Configuration& c, const Sample& sample) const;
 };
 
 /// Walks the samples without making them: which there are, and what is wrong with the data.
@@ -260,23 +256,15 @@ std::vector<Configuration> Evaluation::State::configurations(Engine& engine) con
 
 std::string Evaluation::State::key_of(const Configuration& c, const Portion& p,
                                       const std::string& id) const {
-  SampleResult result;
-  result.method = c.choice.name;
-  result.options = c.options;
-  result.task = p.task;
-  result.context = p.context;
-  result.id = id;
-  return result.key();
+  return key_of_result(c.choice.name, c.options, key_of_sample(p.task, p.context, id));
 }
 
-/// Methods are compared on the same samples: throws Error where other answers are to another text.
-void Evaluation::State::check_unchanged(const Sample& sample, std::int64_t context) {
-  SampleResult result;
-  result.task = sample.task;
-  result.context = context;
-  result.id = sample.id;
+/// The sample's hash. Methods are compared on the same samples: throws Error where other answers
+/// are to another text.
+std::string Evaluation::State::unchanged_hash(const Sample& sample, std::int64_t context) {
   const std::string hash = sample_hash(sample);
-  if (hashes.emplace(result.sample_key(), hash).first->second == hash) return;
+  const std::string key = key_of_sample(sample.task, context, sample.id);
+  if (hashes.emplace(key, hash).first->second == hash) return hash;
   fail(
       "sample {} of {} is not the one that {} has answers to: the data has changed; choose another "
       "--out",
@@ -297,12 +285,10 @@ PromptLimits Evaluation::State::limits(const Sample& sample, const Configuration
   return limits;
 }
 
-SampleResult Evaluation::State::answer(Engine& engine, const Configuration& c, const Sample& sample,
-                                       std::int64_t context) const {
+SampleResult Evaluation::State::answer(Engine& engine, const Configuration& c,
+                                       const Sample& sample) const {
   const ModelInfo& info = engine.info();
-  Sample shown = sample;
-  shown.chat = shown.chat && !reference.plain;
-  const Prompt prompt = make_prompt(shown, *text, protocol, limits(sample, c, info));
+  const Prompt prompt = make_prompt(sample, *text, protocol, limits(sample, c, info));
   const auto start = Clock::now();
   Session session = engine.start(c.choice);
   session.append(prompt.ids);
@@ -325,9 +311,7 @@ SampleResult Evaluation::State::answer(Engine& engine, const Configuration& c, c
   r.method = c.choice.name;
   r.options = c.options;
   r.task = sample.task;
-  r.context = context;
   r.id = sample.id;
-  r.sample = sample_hash(sample);
   r.prediction = answer.text;
   r.score = benchmark->score(sample, answer.text);
   r.length = sample.length;
@@ -374,8 +358,12 @@ Evaluation::Evaluation(const std::string& benchmark, const EvalOptions& options,
   if (engine.model.empty()) {
     fail("benchmarks are text, and random weights have no tokenizer; name a --model");
   }
-  check_methods(options.method, methods, s.protocol, engine.model);
-  if (options.max_length == 0) check_contexts(s.benchmark->contexts(), engine);
+  const ModelConfig config = load_config(engine.model);
+  check_methods(options.method, methods, s.protocol, engine.model, config);
+  if (options.max_length == 0) {
+    check_contexts(s.benchmark->contexts(),
+                   engine.max_positions > 0 ? engine.max_positions : config.max_positions);
+  }
   if (!Text::present_in(engine.model)) {
     fail("benchmarks are text, and {} has no tokenizer; choose another --model",
          model_name(engine));
@@ -450,8 +438,9 @@ void Evaluation::run(Engine& engine, const std::function<void(const EvalProgress
       }
     }
     if (wanted.empty()) continue;
-    const auto take = [&](const Sample& sample) {
-      s.check_unchanged(sample, p.context);
+    const auto take = [&](Sample sample) {
+      sample.chat = sample.chat && !s.reference.plain;
+      const std::string hash = s.unchanged_hash(sample, p.context);
       for (const Configuration& c : configurations) {
         const std::string key = s.key_of(c, p, sample.id);
         if (s.done.contains(key)) continue;
@@ -460,7 +449,10 @@ void Evaluation::run(Engine& engine, const std::function<void(const EvalProgress
           progress({share, share > 0 ? seconds_since(start) * (1 - share) / share : -1.0,
                     fmt::format("{} {} {}", p.task, sample.id, c.choice.name)});
         }
-        s.writer->add(s.answer(engine, c, sample, p.context));
+        SampleResult result = s.answer(engine, c, sample);
+        result.context = p.context;
+        result.sample = hash;
+        s.writer->add(result);
         s.done.insert(key);
         finished += weight(p);
       }

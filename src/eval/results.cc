@@ -148,13 +148,18 @@ std::string difference(const RunSetting& a, const RunSetting& b) {
   return found;
 }
 
-std::string SampleResult::sample_key() const {
+std::string key_of_sample(const std::string& task, std::int64_t context, const std::string& id) {
   return fmt::format("{}\n{}\n{}", task, context, id);
 }
 
-std::string SampleResult::key() const {
-  return fmt::format("{}\n{}\n{}", method, options, sample_key());
+std::string key_of_result(const std::string& method, const std::string& options,
+                          const std::string& sample_key) {
+  return fmt::format("{}\n{}\n{}", method, options, sample_key);
 }
+
+std::string SampleResult::sample_key() const { return key_of_sample(task, context, id); }
+
+std::string SampleResult::key() const { return key_of_result(method, options, sample_key()); }
 
 std::string SampleResult::json() const {
   nlohmann::ordered_json json;

@@ -32,6 +32,12 @@ struct RunSetting {
 /// A sentence on the first difference that forbids one table; empty where there is none.
 std::string difference(const RunSetting& a, const RunSetting& b);
 
+/// What a sample is known by, under all configurations.
+std::string key_of_sample(const std::string& task, std::int64_t context, const std::string& id);
+/// What a result is known by: all files together have one for each.
+std::string key_of_result(const std::string& method, const std::string& options,
+                          const std::string& sample_key);
+
 struct SampleResult {
   std::string method;
   std::string options;  // every option of the method, as a JSON object with sorted keys
@@ -58,9 +64,8 @@ struct SampleResult {
   double decode_seconds = 0.0, seconds = 0.0;
   std::size_t peak_memory = 0;
 
-  /// Task, context and id: the same under all configurations.
+  /// key_of_sample() and key_of_result() of its own.
   std::string sample_key() const;
-  /// What it is a result of; one file has one result for each.
   std::string key() const;
   std::string json() const;
 };

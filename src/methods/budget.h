@@ -38,7 +38,6 @@ struct Budget {
            always);
     }
   }
-  /// Refuses `option` where it was given and the mode is `in_constant`.
   /// What fastkv calibrate wrote has a layer and a share.
   void refuse_calibration(std::string_view layer_option) const {
     if (constant()) {
@@ -48,6 +47,7 @@ struct Budget {
           layer_option);
     }
   }
+  /// Refuses `option` where it was given and the mode is `in_constant`.
   void refuse_with_mode(const OptionValues& given, std::string_view option,
                         bool in_constant) const {
     if (constant() == in_constant && given.contains(option)) {

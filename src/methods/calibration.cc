@@ -2,23 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/json.h"
 
 namespace fastkv {
-namespace {
-
-/// An option's name as a key of JSON.
-std::string key_of(std::string_view option) {
-  std::string key(option);
-  std::replace(key.begin(), key.end(), '-', '_');
-  return key;
-}
-
-}  // namespace
-
 std::string describe(const ModelShape& shape) {
   return fmt::format("{} layers of {}, {} query heads and {} KV heads", shape.layers,
                      shape.hidden_size, shape.query_heads, shape.kv_heads);
@@ -35,9 +23,9 @@ void read_calibration(const std::string& file, const OptionValues& given, const 
     fail("{} was made for a model with {}, this one has {}; run fastkv calibrate on this model",
          file, made_for, describe(shape));
   }
-  layer = get_int(json, key_of(layer_option), file);
-  const double rate = get_number(json, key_of(share_option), file);
-  if (!(rate > 0 && rate <= 1)) fail("{}: \"{}\" must be (0, 1]", file, key_of(share_option));
+  layer = get_int(json, json_key(layer_option), file);
+  const double rate = get_number(json, json_key(share_option), file);
+  if (!(rate > 0 && rate <= 1)) fail("{}: \"{}\" must be (0, 1]", file, json_key(share_option));
   if (!given.contains(share_option)) share = rate;
 }
 

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -51,8 +53,10 @@ const std::string needle =
     "--needle 'One of the special magic numbers for old-dog is: 4711123.' --answer 4711123 "
     "--question 'What is the special magic number for old-dog?' --out ";
 
-/// Starts the program and kills it after a while; whether it had ended by itself, as it should.
-bool run_and_kill(const std::string& arguments, std::chrono::milliseconds after) {
+/// Starts the program and kills it a while after `reached`; whether it had ended by itself, as it
+/// should. (By its progress, not by the clock alone: other programs may take the processor.)
+bool run_and_kill(const std::string& arguments, const std::function<bool()>& reached,
+                  std::chrono::milliseconds after) {
   const pid_t child = fork();
   if (child == 0) {
     const std::string command =
@@ -61,11 +65,12 @@ bool run_and_kill(const std::string& arguments, std::chrono::milliseconds after)
     _exit(127);
   }
   int status = 0;
-  const auto end = std::chrono::steady_clock::now() + after;
+  std::optional<std::chrono::steady_clock::time_point> end;
   bool ended = false;
-  while (!ended && std::chrono::steady_clock::now() < end) {
+  while (!ended && (!end || std::chrono::steady_clock::now() < *end)) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
     ended = waitpid(child, &status, WNOHANG) == child;
+    if (!end && reached()) end = std::chrono::steady_clock::now() + after;
   }
   if (!ended) {
     kill(child, SIGKILL);
@@ -78,20 +83,24 @@ bool run_and_kill(const std::string& arguments, std::chrono::milliseconds after)
 
 TEST_F(Eval, KilledAtAnyMomentAndGoneOnWithGivesTheSameSummary) {
   const std::string at_once = folder("at_once");
-  const auto start = std::chrono::steady_clock::now();
   const Result r = fastkv(needle + at_once);
-  const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(
-      std::chrono::steady_clock::now() - start);
   ASSERT_EQ(r.code, 0) << r.out;
   ASSERT_EQ(lines_of(at_once + "/needle.jsonl"), 1U + 2 * 4 * 3);
 
   const std::string killed = folder("killed");
   std::mt19937 random(11);
+  const std::string path = killed + "/needle.jsonl";
+  const auto lines = [&] { return fs::exists(path) ? lines_of(path) : 0; };
   int kills = 0;
-  // From an eighth of the whole run's time to five eighths.
-  while (!run_and_kill(needle + killed, whole / 8 + whole * (random() % 500) / 1000)) {
+  while (true) {
+    // Every fourth time before the first answer, else behind one to three more.
+    const std::size_t enough =
+        kills % 4 == 0 ? 0 : std::max<std::size_t>(lines(), 1) + 1 + random() % 3;
+    const std::chrono::milliseconds after(random() % (enough == 0 ? 300 : 50));
+    if (run_and_kill(
+            needle + killed, [&] { return lines() >= enough; }, after))
+      break;
     ASSERT_LT(++kills, 200);
-    const std::string path = killed + "/needle.jsonl";
     // Now and then also as a crash of the machine leaves it.
     if (kills % 3 == 0 && fs::exists(path) && fs::file_size(path) > 40)
       fs::resize_file(path, fs::file_size(path) - 30);
